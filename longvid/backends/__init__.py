@@ -1,0 +1,218 @@
+"""What a base model must be: a Geometry, and five small Protocols. Torch-free at import.
+
+Shapes use one alphabet: ``b`` batch, ``c`` channels, ``f`` latent frames, ``h w`` latent rows and columns,
+``k`` units, ``p`` prompts, ``n`` text tokens, ``d`` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Carry = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes that a plan needs, without a weight being loaded.
+
+    ``pixel_stride`` is the number of pixels a latent cell covers along each side; a picture's sides must be
+    multiples of it. ``window_units`` is K of the paper: noisy chunks in the window. ``sizes`` are (width,
+    height) in pixels, the first one the default; ``any_size`` says that others of the right stride work.
+    """
+
+    chunk_latents: int
+    chunk_frames: int
+    first_chunk_frames: int
+    channels: int
+    pixel_stride: int
+    window_units: int
+    steps: int
+    guidance: float
+    sizes: tuple[tuple[int, int], ...]
+    any_size: bool
+    fps: Fraction
+    fps_min: Fraction
+    fps_max: Fraction
+    output_width_px: int
+    """Smallest width that a film is shown at: `output.scale` is by default the least whole factor that
+    reaches it (1 when the picture is that wide already)."""
+
+    def chunk_frame_counts(self, chunks: int) -> list[int]:
+        """Frames that each of a run's ``chunks`` chunks decodes to."""
+        return [self.first_chunk_frames] * min(chunks, 1) + [self.chunk_frames] * max(chunks - 1, 0)
+
+    def run_chunks(self, frames: int) -> int:
+        """The least number of chunks whose frames reach ``frames`` (>= 1), counted from a run's start."""
+        rest = max(frames - self.first_chunk_frames, 0)
+        return 1 + -(-rest // self.chunk_frames)
+
+
+class Text(Protocol):
+    """Encoded prompts and the share that each unit takes of them; opaque to all but its backend."""
+
+    def for_units(self, units: Sequence[int]) -> Text:
+        """The texts of these units, in this order, holding only the prompts that these units use.
+
+        So the numbers of a window depend on nothing outside it.
+        """
+        ...
+
+    def null(self) -> Text:
+        """The same units under no prompt, for classifier-free guidance (Ho & Salimans 2022)."""
+        ...
+
+    def single_prompts(self) -> Sequence[tuple[Text, Sequence[float]]]:
+        """Each prompt that these units use, as a Text in which it is every unit's, with the units' shares.
+
+        Read by `guidance.per_prompt`, for networks that take one text a sample.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Encoded prompts: embeddings [p n d] and mask [p n], True where a token counts."""
+
+    embeddings: Tensor
+    mask: Tensor
+
+
+class TextEncoder(Protocol):
+    def __call__(self, prompts: Sequence[str]) -> Prompts:
+        """Encode each prompt alone (kernels depend on the batch's shape); "" is the null prompt."""
+        ...
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words of the prompt that the model cannot know, in order; empty for an open vocabulary."""
+        ...
+
+
+class Denoiser(Protocol):
+    def __call__(self, x: Tensor, t: Tensor, text: Any) -> Tensor:
+        """The network's prediction [b c f h w] for noisy latents x [b c f h w] at times t [b f] in [0, 1].
+
+        The f latents are k units of equal length f / k in order, as `text` has them: the Text that the same
+        film's `text` made.
+        """
+        ...
+
+
+class VideoCodec(Protocol):
+    """A fold over chunks, so that it streams: the carry is saved with the state, if any."""
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Latents [b c f h w] of frames [b 3 f h w] in [-1, 1], as many as some chunks decode to."""
+        ...
+
+    def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """Frames [b 3 f h w] in [-1, 1] of one chunk [b c l h w], and what the next chunk needs.
+
+        A run begins with an empty carry.
+        """
+        ...
+
+    def flush(self, carry: Carry) -> Tensor | None:
+        """Frames still held back at a run's end, or None."""
+        ...
+
+
+class Process(Protocol):
+    """How a level becomes noise, and a prediction a step (processes.py)."""
+
+    def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Paper eq. 2 at times t, broadcastable to clean; t = 0 is clean, 1 is pure noise."""
+        ...
+
+    def renoise(self, x: Tensor, noise: Tensor, t_from: Tensor, t_to: Tensor) -> Tensor:
+        """x at t_from, noised up to t_to >= t_from."""
+        ...
+
+    def clock(self, t: Tensor) -> Tensor:
+        """The time in which the path from clean to noise is straight; solvers measure their steps in it."""
+        ...
+
+    def slope(self, x: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """noise - clean, as the network's prediction at (x, t) has them: the path's direction."""
+        ...
+
+    def step(self, x: Tensor, slope: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
+        """x moved along the slope from t to t_next."""
+        ...
+
+
+class Film(Protocol):
+    """A backend loaded for one film's size, rate, device and dtype."""
+
+    @property
+    def process(self) -> Process: ...
+
+    def schedule(self, level: Tensor) -> Tensor:
+        """Time t in [0, 1] of a level / S in [0, 1]; increasing, 0 to 0 and 1 to 1."""
+        ...
+
+    def text_encoder(self) -> TextEncoder:
+        """Loaded anew at each call and held by the caller only, so that dropping it frees its memory."""
+        ...
+
+    def text(self, prompts: Prompts, negatives: Prompts | None, mix: Tensor) -> Text:
+        """Text over all units of the film: `mix` [k p] has each unit's shares of the prompts, rows sum to 1.
+
+        `negatives` [p ...] stand in for the null prompt, one for each prompt, where they are given.
+        """
+        ...
+
+    def denoiser(self) -> Denoiser: ...
+
+    def codec(self) -> VideoCodec: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights and options: a part of every chunk's identity."""
+        ...
+
+
+class Backend(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def geometry(self) -> Geometry: ...
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise UserError for a wrong key or value of `model_options`."""
+        ...
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """As TextEncoder.unknown_words, without a weight being loaded; empty for an open vocabulary."""
+        ...
+
+    def memory_bytes(self, size: tuple[int, int]) -> int | None:
+        """Peak memory a render of this size takes, as measured, or None where nobody has."""
+        ...
+
+    def for_film(
+        self,
+        size: tuple[int, int],
+        fps: Fraction,
+        options: Mapping[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Film: ...
+
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class BackendFactory(Protocol):
+    """An entry point of the group ``longvid.backends``: called with None for the registered weights,
+    or with a checkpoint's folder."""
+
+    def __call__(self, folder: Path | None) -> Backend: ...

@@ -1,0 +1,75 @@
+"""diorama: a small text-to-video model of a small world, whose weights ship in the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longvid.backends import Geometry
+from longvid.backends.diorama import captions
+from longvid.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from longvid.backends.diorama.film import DioramaFilm
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+GEOMETRY = Geometry(
+    chunk_latents=4,
+    chunk_frames=16,
+    first_chunk_frames=16,
+    channels=16,
+    pixel_stride=8,
+    window_units=4,
+    steps=16,
+    guidance=2.0,
+    sizes=((96, 64),),
+    any_size=False,
+    fps=Fraction(12),
+    fps_min=Fraction(12),
+    fps_max=Fraction(12),
+    output_width_px=384,
+)
+
+
+@dataclass(frozen=True)
+class Diorama:
+    """The backend over a folder of weights, the package's own by default."""
+
+    weights: Path = WEIGHTS
+    name: str = "diorama"
+    geometry: Geometry = GEOMETRY
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        if options:
+            raise UserError(
+                f"model_options.{next(iter(options))}: diorama has no options; leave model_options out"
+            )
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        return captions.unknown_words(prompt)
+
+    def memory_bytes(self, size: tuple[int, int]) -> int | None:
+        return None
+
+    def for_film(
+        self,
+        size: tuple[int, int],
+        fps: Fraction,
+        options: Mapping[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> DioramaFilm:
+        from longvid.backends.diorama.film import DioramaFilm
+
+        return DioramaFilm.load(self.weights, device, dtype)
+
+
+def backend(folder: Path | None) -> Diorama:
+    """The entry point: the shipped weights, or a folder of weights of the same layout."""
+    return Diorama(folder or WEIGHTS)

@@ -1,0 +1,156 @@
+"""What diorama's world can be asked for, and the words for it.
+
+Each attribute has values, each value its phrases. A caption names some of the attributes in any order; what it
+leaves out is mostly clear weather, a camera at rest and, if no object is named, none.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Spec = dict[str, int | None]
+"""Attribute -> index into its values; None where it has none (an object's colour where there is no object)."""
+
+VALUES: dict[str, dict[str, tuple[str, ...]]] = {
+    "scene": {
+        "sea": (
+            "over the sea", "on the ocean", "over blue waves", "on a calm sea", "by the sea", "at sea",
+            "over open water", "on the water", "above the waves", "along the coast", "across the ocean",
+        ),
+        "hills": (
+            "over green hills", "in the hills", "over a meadow", "above rolling hills", "in a green valley",
+            "over the countryside", "above the fields", "over grassland", "in the mountains", "across a meadow",
+        ),
+        "desert": (
+            "over the desert", "above sand dunes", "in the desert", "over golden dunes", "across the sand",
+            "in a sandy desert", "among dunes",
+        ),
+        "city": (
+            "over a city", "above the city skyline", "in town", "over the rooftops", "above the buildings",
+            "over downtown", "above tall towers", "in the city", "through the streets", "over an urban skyline",
+        ),
+    },
+    "time": {
+        "day": (
+            "during the day", "in daylight", "at noon", "by day", "at midday", "in bright sunshine",
+            "on a sunny afternoon", "under the midday sun",
+        ),
+        "sunset": ("at sunset", "at dusk", "in the evening", "in the evening light", "as the sun sets", "at twilight"),
+        "night": ("at night", "at midnight", "in moonlight", "under the moon", "on a dark night", "by night"),
+        "dawn": ("at dawn", "at sunrise", "in the early morning", "at first light", "as the sun rises", "at daybreak"),
+    },
+    "weather": {
+        "clear": ("in clear weather", "under a clear sky", "in fine weather", "with clear skies"),
+        "rain": ("in the rain", "while it rains", "in a storm", "in heavy rain", "on a rainy day", "in a downpour",
+                 "as rain falls", "in stormy weather"),
+        "snow": ("in the snow", "while it snows", "in snowfall", "as snow falls", "in a blizzard", "in snowy weather"),
+    },
+    "shape": {
+        "balloon": ("balloon", "hot air balloon"),
+        "boat": ("boat", "sailboat", "ship", "sailing boat", "yacht"),
+        "star": ("star", "five-pointed star"),
+        "kite": ("kite", "diamond", "paper kite"),
+    },
+    "color": {
+        "red": ("red", "crimson", "scarlet"),
+        "yellow": ("yellow", "lemon", "gold"),
+        "green": ("green", "emerald"),
+        "blue": ("blue", "azure"),
+        "purple": ("purple", "violet"),
+        "white": ("white", "pale"),
+    },
+    "motion": {
+        "left": ("drifting left", "moving left", "flying to the left", "heading left", "gliding leftwards", "floats to the left"),
+        "right": ("drifting right", "moving right", "flying to the right", "heading right", "gliding rightwards", "floats to the right"),
+        "bouncing": ("bouncing", "bouncing up and down", "moving up and down", "bobbing", "bobs up and down", "bounces"),
+        "still": ("standing still", "at rest", "not moving", "hanging still", "motionless", "hovering"),
+    },
+    "camera": {
+        "static": ("static camera", "fixed camera", "locked shot", "still camera"),
+        "pan": ("camera pans", "panning camera", "slow pan", "panning shot", "tracking shot"),
+    },
+}  # fmt: skip
+
+STARTS = ("a", "the", "one", "a big", "a large", "a bright", "a lone", "a single", "")
+FILLERS = (
+    "slowly",
+    "gently",
+    "quietly",
+    "softly",
+    "there is",
+    "we see",
+    "a view of",
+    "and then",
+    "later",
+    "with",
+    "its",
+    "of",
+    "is",
+    "peacefully",
+)
+LEFT_OUT = {"scene": 0.08, "time": 0.08, "weather": 0.05, "color": 0.06, "motion": 0.2, "camera": 0.1}
+"""How often a caption leaves an attribute out; clear weather and a camera at rest more often (QUIET)."""
+QUIET = {("weather", 0): 0.5, ("camera", 0): 0.75}
+
+
+def compose(spec: Spec, rng: np.random.Generator) -> tuple[str, Spec]:
+    """A random caption of the spec, and what it names: None where an attribute was left out."""
+    said: Spec = dict.fromkeys(VALUES)
+
+    def say(name: str) -> str:
+        value = spec[name]
+        if value is None or rng.random() < QUIET.get((name, value), LEFT_OUT.get(name, 0.0)):
+            return ""
+        said[name] = value
+        phrases = tuple(VALUES[name].values())[value]
+        return phrases[rng.integers(len(phrases))]
+
+    head = ""
+    if spec["shape"] is not None:
+        head = " ".join((STARTS[rng.integers(len(STARTS))], say("color"), say("shape"), say("motion")))
+    rest = [say(name) for name in ("scene", "time", "weather")]
+    rng.shuffle(rest)
+    parts = [head, *rest, say("camera")]
+    if rng.random() < 0.15:
+        parts = [*parts[1:4], parts[0], parts[4]]
+    if rng.random() < 0.25:
+        parts.insert(int(rng.integers(len(parts))), FILLERS[rng.integers(len(FILLERS))])
+    return (", " if rng.random() < 0.4 else " ").join(
+        " ".join(part.split()) for part in parts if part.strip()
+    ), said
+
+
+def fragment(rng: np.random.Generator) -> tuple[str, Spec]:
+    """A prompt of a few words that names one attribute, or none."""
+    name = tuple(VALUES)[rng.integers(len(VALUES))]
+    value = int(rng.integers(len(VALUES[name])))
+    phrases = tuple(VALUES[name].values())[value]
+    opening = STARTS[rng.integers(len(STARTS))] if rng.random() < 0.5 else FILLERS[rng.integers(len(FILLERS))]
+    silent = rng.random() < 0.4
+    parts = [opening if rng.random() < 0.5 else "", "" if silent else phrases[rng.integers(len(phrases))]]
+    return " ".join(part for part in parts if part), dict.fromkeys(VALUES) | ({} if silent else {name: value})
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of a prompt."""
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def _known() -> dict[str, int]:
+    phrases = [p for values in VALUES.values() for group in values.values() for p in group]
+    return {
+        w: i + 1 for i, w in enumerate(sorted({w for p in (*phrases, *STARTS, *FILLERS) for w in words(p)}))
+    }
+
+
+WORD_IDS = _known()
+"""Word -> id from 1; 0 is padding. A word outside is named to the user and not read."""
+
+
+def unknown_words(prompt: str) -> list[str]:
+    """Words that no caption holds, in order, each once."""
+    return list(dict.fromkeys(w for w in words(prompt) if w not in WORD_IDS))

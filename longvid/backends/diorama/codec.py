@@ -1,0 +1,89 @@
+"""diorama's codec: four frames become one latent of 16 x 8 x 12, by 2D convolutions over folded time.
+
+The four frames stand in the channels, so each latent decodes on its own: streaming and resuming need no carry.
+"""
+# ruff: noqa: TID253
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LATENT_FRAMES = 4
+"""Frames in a latent."""
+CHANNELS = 16
+PIXEL_STRIDE = 8
+WIDTHS = (64, 96, 128)
+"""Channels at a half, a quarter and an eighth of the picture's side."""
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, channels, 3, padding=1)
+        self.outer = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.outer(F.relu(self.inner(F.relu(x))))
+        return y
+
+
+class Codec(nn.Module):
+    """Pictures of any size whose sides are multiples of 8; trained at 96 x 64."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        half, quarter, eighth = WIDTHS
+        folded = 3 * LATENT_FRAMES * 4
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(folded, half, 3, padding=1),
+            Residual(half),
+            nn.Conv2d(half, quarter, 4, 2, 1),
+            Residual(quarter),
+            nn.Conv2d(quarter, eighth, 4, 2, 1),
+            Residual(eighth),
+            Residual(eighth),
+            nn.Conv2d(eighth, CHANNELS, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(CHANNELS, eighth, 3, padding=1),
+            Residual(eighth),
+            Residual(eighth),
+            nn.Conv2d(eighth, quarter * 4, 1),
+            nn.PixelShuffle(2),
+            Residual(quarter),
+            Residual(quarter),
+            nn.Conv2d(quarter, half * 4, 1),
+            nn.PixelShuffle(2),
+            Residual(half),
+            Residual(half),
+            nn.Conv2d(half, folded, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+        self.register_buffer("mean", torch.zeros(CHANNELS))
+        self.register_buffer("std", torch.ones(CHANNELS))
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Latents [b c f h w], each channel of mean 0 and deviation 1 over the world, of frames [b 3 4f 8h 8w]
+        in [-1, 1]."""
+        folded = rearrange(video, "b c (f t) h w -> (b f) (t c) h w", t=LATENT_FRAMES)
+        latents = self.encoder(folded.contiguous(memory_format=torch.channels_last)).float()
+        latents = (latents - self.mean[:, None, None]) / self.std[:, None, None]
+        return rearrange(latents, "(b f) c h w -> b c f h w", b=len(video))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Frames [b 3 4f 8h 8w], about in [-1, 1], of latents [b c f h w]."""
+        x = (
+            rearrange(latents, "b c f h w -> (b f) c h w") * self.std[:, None, None]
+            + self.mean[:, None, None]
+        )
+        folded = self.decoder(x.contiguous(memory_format=torch.channels_last)).float()
+        return rearrange(folded, "(b f) (t c) h w -> b c (f t) h w", b=len(latents), t=LATENT_FRAMES)

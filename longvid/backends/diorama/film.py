@@ -1,0 +1,119 @@
+"""diorama loaded for one film: text, denoiser and codec behind the Protocols."""
+# ruff: noqa: TID253
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import repeat
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from longvid.backends import Carry, Prompts
+from longvid.backends.diorama import captions
+from longvid.backends.diorama.codec import Codec
+from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
+from longvid.backends.diorama.text import AttributeEncoder, tokenize
+from longvid.errors import UserError
+from longvid.guidance import PromptText
+from longvid.processes import RectifiedFlow
+
+
+FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
+
+
+@dataclass(frozen=True)
+class DioramaTextEncoder:
+    network: AttributeEncoder
+
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[str]) -> Prompts:
+        tokens = torch.cat([self.network(tokenize([prompt])) for prompt in prompts])
+        return Prompts(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        return captions.unknown_words(prompt)
+
+
+@dataclass(frozen=True)
+class DioramaDenoiser:
+    network: Denoiser
+    dtype: torch.dtype
+
+    def __call__(self, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
+        unit_latents = x.shape[2] // len(text.mix)
+        mix = repeat(text.mix, "k p -> b (k l) p", b=len(x), l=unit_latents)
+        tokens = text.prompts.embeddings.expand(len(x), -1, -1, -1)
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            velocity: Tensor = self.network(x, t, tokens, mix)
+        return velocity
+
+
+@dataclass(frozen=True)
+class DioramaCodec:
+    network: Codec
+    dtype: torch.dtype
+
+    @torch.inference_mode()
+    def encode(self, video: Tensor) -> Tensor:
+        with torch.autocast(video.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.network.encode(video)
+
+    @torch.inference_mode()
+    def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        with torch.autocast(chunk.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.network.decode(chunk), carry
+
+    def flush(self, carry: Carry) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True)
+class DioramaFilm:
+    weights: Path
+    device: torch.device
+    dtype: torch.dtype
+    process: RectifiedFlow
+    fingerprint: str
+
+    @staticmethod
+    def load(weights: Path, device: torch.device, dtype: torch.dtype) -> DioramaFilm:
+        digest = hashlib.sha256()
+        for name in FILES:
+            if not (weights / name).is_file():
+                raise UserError(f"{weights}: no {name} there; a diorama folder holds {', '.join(FILES)}")
+            digest.update(hashlib.sha256((weights / name).read_bytes()).digest())
+        return DioramaFilm(weights, device, dtype, RectifiedFlow(), digest.hexdigest())
+
+    def schedule(self, level: Tensor) -> Tensor:
+        return level
+
+    def text_encoder(self) -> DioramaTextEncoder:
+        network = AttributeEncoder()
+        network.load_state_dict(load_file(self.weights / "text.safetensors"))
+        return DioramaTextEncoder(network.eval())
+
+    def text(self, prompts: Prompts, negatives: Prompts | None, mix: Tensor) -> PromptText:
+        null = negatives or self.text_encoder()([""] * len(prompts.embeddings))
+        return PromptText(self._here(prompts), self._here(null), mix.to(self.device))
+
+    def _here(self, prompts: Prompts) -> Prompts:
+        return Prompts(prompts.embeddings.to(self.device), prompts.mask.to(self.device))
+
+    def denoiser(self) -> DioramaDenoiser:
+        path = self.weights / "denoiser.safetensors"
+        with safe_open(path, "pt") as file:
+            size = DenoiserSize.from_metadata(file.metadata())
+        network = Denoiser(size)
+        network.load_state_dict(load_file(path))
+        return DioramaDenoiser(network.to(self.device).eval(), self.dtype)
+
+    def codec(self) -> DioramaCodec:
+        network = Codec()
+        network.load_state_dict(load_file(self.weights / "codec.safetensors"))
+        return DioramaCodec(network.to(self.device).eval(), self.dtype)

@@ -1,0 +1,57 @@
+"""The `longvid` command: registers commands, and turns what went wrong into an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from longvid import __version__
+from longvid.commands.bench import bench
+from longvid.commands.doctor import doctor
+from longvid.commands.new import new
+from longvid.commands.plan import plan
+from longvid.commands.render import render
+from longvid.commands.schema import schema
+from longvid.errors import LockedError, RenderError, UserError
+
+app = typer.Typer(
+    name="longvid",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"longvid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def longvid(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Long films from a timeline of prompts."""
+
+
+for command in (render, plan, new, schema, bench, doctor):
+    app.command()(command)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line (the process's own arguments where none are given) and exit.
+
+    Exit codes: 0 done, 1 failed while running, 2 wrong input, 3 locked by another process, each of the last
+    three behind one line on stderr; 130 after Ctrl-C. A bug is a traceback.
+    """
+    try:
+        app(args)
+    except (UserError, LockedError, RenderError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,169 @@
+"""The one loop: it takes any method's window steps from noise to finished units."""
+# ruff: noqa: TID253
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from longvid.backends import Process
+from longvid.errors import RenderError
+from longvid.guidance import Predict, per_frame
+from longvid.methods import WindowStep
+from longvid.noise import ENTRY, noise
+from longvid.processes import Solver
+
+
+@dataclass(frozen=True)
+class WindowState:
+    """What the loop knows between two evaluations; all that has to be saved to go on from here.
+
+    ``step``: the next global step. ``units``: indices of the units held, in order of time. ``levels``: the
+    level each is stored at, 0 for a finished one that is still read as context. ``latents``: [b c n h w] in
+    fp32, n = len(units) l. ``memory``: the solver's, shaped like ``latents``, or None where it has none.
+    """
+
+    step: int
+    units: tuple[int, ...]
+    levels: tuple[int, ...]
+    latents: Tensor
+    memory: Tensor | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A clean unit: its index in the film and its latents [b c l h w] in fp32."""
+
+    unit: int
+    latents: Tensor
+
+
+def fresh(unit_shape: tuple[int, int, int, int], device: torch.device) -> WindowState:
+    """The state of a film that begins from text alone: nothing is held yet. ``unit_shape``: (c, l, h, w)."""
+    c, _, h, w = unit_shape
+    return WindowState(0, (), (), latents=torch.zeros(1, c, 0, h, w, device=device), memory=None)
+
+
+def denoise(
+    steps: Iterable[WindowStep],
+    state: WindowState,
+    *,
+    predict: Predict,
+    schedule: Callable[[Tensor], Tensor],
+    process: Process,
+    solver: Solver,
+    total_levels: int,
+    unit_shape: tuple[int, int, int, int],
+    seeds: Sequence[int],
+) -> Iterator[tuple[WindowState, list[Finished]]]:
+    """Paper Alg. 1 with variable length, for any method: yields the state, and what finished, after every
+    step.
+
+    ``steps``: all window steps of the film; those before ``state.step`` are skipped, so that a saved state
+    goes on. ``predict``: the guided network (guidance.py). ``schedule``: level / S in [0, 1] to time t in [0,
+    1]. ``total_levels``: S. ``unit_shape``: (c, l, h, w) of one unit. ``seeds``: each unit's seed, by its
+    index in the film. Runs on the device that ``state.latents`` is on, in fp32.
+
+    A unit is held from the step that first reads it to the step that last does. One that is not held yet
+    enters as pure noise; one shown above its stored level is first noised up to it (paper eq. 2); one whose
+    ``after`` is None keeps its stored latents. Raises RenderError, which names unit and step, when latents
+    become NaN or infinite.
+    """
+    remaining = [step for step in steps if step.step >= state.step]
+    last_read = {unit: step.step for step in remaining for unit in step.reads}
+
+    nothing = state.latents[:, :, :0]
+    times = schedule(torch.arange(total_levels + 1, device=nothing.device) / total_levels)
+    clock = process.clock(times).tolist()
+    held = _held(state, total_levels)
+
+    for step in remaining:
+        with torch.inference_mode():
+            # Show each unit at its level: a new one is pure noise, one that is too clean is noised up.
+            shown: list[Tensor] = []
+            previous: list[Tensor | None] = []
+            for unit, level in zip(step.reads, step.before, strict=True):
+                if unit not in held and level == total_levels:
+                    entering = noise(seeds[unit], unit, ENTRY, unit_shape)[None].to(nothing.device)
+                    held[unit] = _Unit(level, entering, None)
+                if unit not in held or level < held[unit].level:
+                    raise ValueError(f"{step}: unit {unit} cannot be shown at level {level}")
+                stored = held[unit]
+                if level == stored.level:
+                    shown.append(stored.latents)
+                    previous.append(stored.slope)
+                else:
+                    more = noise(seeds[unit], unit, step.step, unit_shape)[None].to(nothing.device)
+                    shown.append(process.renoise(stored.latents, more, times[stored.level], times[level]))
+                    previous.append(None)
+
+            # Evaluate the network, once.
+            x = torch.cat(shown, dim=2)
+            towards = [old if new is None else new for old, new in zip(step.before, step.after, strict=True)]
+            t, t_next = per_frame(times[list(step.before)], x), per_frame(times[towards], x)
+            prediction = predict(x, t.flatten().expand(len(x), -1), step.reads).float()
+
+            # Move along the slope. What a solver remembers of a unit was made one level above.
+            ratio = [
+                0.0 if slope is None else (clock[new] - clock[old]) / (clock[old] - clock[old + 1])
+                for slope, old, new in zip(previous, step.before, towards, strict=True)
+            ]
+            slope = process.slope(x, prediction, t)
+            slope, remembered = solver(slope, _join(previous, shown[0]), per_frame(torch.tensor(ratio), x))
+            moved = process.step(x, slope, t, t_next)
+
+            # Store what lost a level, and let go of what no later step reads.
+            for k, (unit, new) in enumerate(zip(step.reads, step.after, strict=True)):
+                if new is None:
+                    continue
+                latents = moved.chunk(len(step.reads), dim=2)[k]
+                if not latents.isfinite().all():
+                    raise RenderError(
+                        f"chunk {unit} became NaN or infinite at step {step.step} (level {new + 1} of "
+                        f"{total_levels}): the weights are damaged, or the dtype is too narrow for them"
+                    )
+                memory = None
+                if remembered is not None and new > 0:
+                    memory = remembered.chunk(len(step.reads), dim=2)[k]
+                held[unit] = _Unit(new, latents, memory)
+            finished = [Finished(unit, held[unit].latents.clone()) for unit in step.emits]
+            held = {unit: held[unit] for unit in sorted(held) if last_read.get(unit, -1) > step.step}
+
+            state = WindowState(
+                step=step.step + 1,
+                units=tuple(held),
+                levels=tuple(unit.level for unit in held.values()),
+                latents=torch.cat([nothing, *(unit.latents for unit in held.values())], dim=2),
+                memory=_join([unit.slope for unit in held.values()], shown[0]),
+            )
+        yield state, finished
+
+
+class _Unit(NamedTuple):
+    """What is held of one unit: its level, its latents [b c l h w], and the slope that brought it there."""
+
+    level: int
+    latents: Tensor
+    slope: Tensor | None
+
+
+def _held(state: WindowState, total_levels: int) -> dict[int, _Unit]:
+    """The state unit by unit. One that has not moved yet or is finished has no slope: its rows are blank."""
+    count = max(len(state.units), 1)
+    latents = state.latents.chunk(count, dim=2)
+    slopes = [None] * count if state.memory is None else state.memory.chunk(count, dim=2)
+    return {
+        unit: _Unit(level, latents[k], slopes[k] if 0 < level < total_levels else None)
+        for k, (unit, level) in enumerate(zip(state.units, state.levels, strict=True))
+    }
+
+
+def _join(slopes: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
+    """The units' slopes in one tensor, zero for a unit without one, or None where none has one."""
+    if all(slope is None for slope in slopes):
+        return None
+    return torch.cat([torch.zeros_like(like) if slope is None else slope for slope in slopes], dim=2)

@@ -1,0 +1,25 @@
+"""Noise that depends on nothing but who asks for it, so that nothing of a generator has to be saved."""
+# ruff: noqa: TID253
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+ENTRY = 0
+"""The step of the noise that a unit enters the window as. Not its global entering step, which moves with the
+number of steps: a draft with fewer steps starts from the same noise. No unit is noised up at step 0, before
+anything is finished, so it meets no other noise of the unit."""
+
+
+def noise(seed: int, unit: int, step: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal fp32 noise of ``shape`` on the CPU for one unit of the film at one global step.
+
+    The generator is seeded by the first 63 bits of SHA-256("seed/unit/step").
+    """
+    digest = hashlib.sha256(f"{seed}/{unit}/{step}".encode()).digest()
+    generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)

@@ -1,0 +1,289 @@
+"""Timeline + Geometry -> RenderPlan: everything a render needs to know, before a weight is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from math import floor
+from pathlib import Path
+from typing import Any
+
+from longvid.backends import Backend, Geometry
+from longvid.errors import UserError
+from longvid.methods import METHODS
+from longvid.settings import Overrides as Overrides
+from longvid.settings import settle
+from longvid.spans import Span, end_error, length, snap, spans
+from longvid.timeline import Timeline
+from longvid.times import round_half_up
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """One unit of the film: what moves through the window together."""
+
+    index: int
+    """In the film, from 0."""
+    shot: int
+    run: int
+    chunk: int
+    """In its run, from 0."""
+    mix: tuple[tuple[int, float], ...]
+    """(index into ``RenderPlan.prompts``, weight); the weights sum to 1."""
+    guidance: float
+    seed: int
+    frames: int
+    """Frames written of it: those decoded, less what a run's last unit is trimmed by."""
+    decoded_frames: int
+
+
+@dataclass(frozen=True)
+class ShotPlan:
+    """A shot as asked for and as it will be: frames count from the film's start, ends are excluded."""
+
+    index: int
+    title: str | None
+    prompt: str
+    """As written, without the style."""
+    first_unit: int
+    units: int
+    run: int
+    cut: bool
+    """Begins a run of its own behind another shot."""
+    requested_start_frame: int
+    start_frame: int
+    requested_end_frame: int
+    end_frame: int
+    blend_units: int
+    """Units over which the previous shot's prompt fades into this one's; 0 for a plain switch."""
+    guidance: float
+    seed: int
+    unknown_words: tuple[str, ...]
+    """Words of prompt, style and negative that the model cannot know."""
+    evaluations: int
+    """Evaluations whose newest unit is of this shot: the film's, shared out among its shots."""
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """The effective values of one render. Frozen and torch-free."""
+
+    title: str
+    model: str
+    model_options: Mapping[str, Any]
+    size: tuple[int, int]
+    """Width, height of the network's picture in pixels."""
+    fps: Fraction
+    seed: int
+    steps: int
+    """S of the paper: denoising steps a unit gets."""
+    window: int
+    """K of the paper: noisy units in the window; divides ``steps``."""
+    method: str
+    solver: str
+    prompts: tuple[str, ...]
+    """Distinct full texts, style included, in order of use."""
+    negatives: tuple[str, ...]
+    """One for each prompt; "" for none."""
+    shots: tuple[ShotPlan, ...]
+    units: tuple[UnitPlan, ...]
+    runs: tuple[int, ...]
+    """Units in each run; a run ends at a cut."""
+    frames: int
+    """Frames of the film."""
+    evaluations: int
+    """Denoising evaluations: enter(N - 1) + S."""
+    network_calls: int
+    """Evaluations, with guidance's second call counted."""
+    calls_by_latents: tuple[tuple[int, int], ...]
+    """(latent frames in the window, network calls at that length): what a time estimate needs."""
+    scale: int
+    """Whole factor by which the film is enlarged for the file."""
+    crf: int
+    """H.264 constant rate factor of the file."""
+
+    def effective(self) -> dict[str, Any]:
+        """Every value that makes the film, as JSON-able data, and their SHA-256 under ``sha256``."""
+        values: dict[str, Any] = {
+            "title": self.title,
+            "model": self.model,
+            "model_options": dict(self.model_options),
+            "size": list(self.size),
+            "fps": str(self.fps),
+            "seed": self.seed,
+            "steps": self.steps,
+            "window": self.window,
+            "method": self.method,
+            "solver": self.solver,
+            "prompts": list(self.prompts),
+            "negatives": list(self.negatives),
+            "shots": [asdict(shot) | {"unknown_words": list(shot.unknown_words)} for shot in self.shots],
+            "runs": list(self.runs),
+            "frames": self.frames,
+            "output": {"scale": self.scale, "crf": self.crf},
+        }
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return {"sha256": hashlib.sha256(canonical.encode()).hexdigest(), **values}
+
+
+def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = None) -> RenderPlan:
+    """Everything a render of the timeline needs to know.
+
+    Raises UserError, in one line that says where, for whatever this model cannot do.
+    """
+    overrides = overrides or Overrides()
+    geometry = backend.geometry
+    settings = settle(timeline, backend, overrides)
+    fps = settings.fps
+    requested = spans(timeline, fps)
+    texts, text_of_shot = _texts(timeline)
+    shots: list[ShotPlan] = []
+    units: list[UnitPlan] = []
+    runs: list[int] = []
+    for run, members in enumerate(_runs(timeline)):
+        begin, end = requested[members[0]].start_frame, requested[members[-1]].end_frame
+        counts = snap(geometry, [requested[index].end_frame - begin for index in members])
+        decoded = geometry.chunk_frame_counts(sum(counts))
+        borders = [min(frame, end) for frame in accumulate(decoded, initial=begin)]
+        chunk = 0
+        for index, count in zip(members, counts, strict=True):
+            if count < 1:
+                raise _too_short(timeline, geometry, fps, requested, index)
+            shot, span = timeline.shots[index], requested[index]
+            prompt, negative = texts[text_of_shot[index]]
+            guidance = _guidance(timeline, geometry, overrides, index)
+            blend = min(_blend_units(timeline, geometry, fps, requested, index), count)
+            seed = settings.seed if shot.seed is None else shot.seed
+            unknown = [*backend.unknown_words(prompt), *backend.unknown_words(negative)]
+            shots.append(
+                ShotPlan(
+                    index=index,
+                    title=shot.title,
+                    prompt=shot.prompt,
+                    first_unit=len(units),
+                    units=count,
+                    run=run,
+                    cut=index > 0 and shot.cut,
+                    requested_start_frame=span.start_frame,
+                    start_frame=borders[chunk],
+                    requested_end_frame=span.end_frame,
+                    end_frame=borders[chunk + count],
+                    blend_units=blend,
+                    guidance=guidance,
+                    seed=seed,
+                    unknown_words=tuple(dict.fromkeys(unknown)),
+                    evaluations=0,  # counted below
+                )
+            )
+            for k in range(count):
+                # Chunk k of a blend over b has (k + 1) / (b + 1) of the new prompt, and of its guidance.
+                share = (k + 1) / (blend + 1) if k < blend else 1.0
+                mix, strength = {text_of_shot[index]: share}, guidance
+                if share < 1:
+                    text, start = text_of_shot[index - 1], shots[index - 1].guidance
+                    mix[text] = mix.get(text, 0.0) + (1 - share)
+                    strength = start + share * (guidance - start)
+                units.append(
+                    UnitPlan(
+                        index=len(units),
+                        shot=index,
+                        run=run,
+                        chunk=chunk + k,
+                        mix=tuple(sorted(mix.items())),
+                        guidance=strength,
+                        seed=seed,
+                        frames=borders[chunk + k + 1] - borders[chunk + k],
+                        decoded_frames=decoded[chunk + k],
+                    )
+                )
+            chunk += count
+        runs.append(chunk)
+
+    evaluations, calls = Counter[int](), Counter[int]()
+    for step in METHODS[settings.method](runs, settings.steps, settings.window):
+        evaluations[units[step.reads[-1]].shot] += 1
+        # A window in which every unit has guidance 1 needs no second call without the prompt.
+        guided = any(units[unit].guidance != 1 for unit in step.reads)
+        calls[len(step.reads) * geometry.chunk_latents] += 2 if guided else 1
+
+    return RenderPlan(
+        title=timeline.title or Path(timeline.source.name).stem,
+        model=backend.name,
+        model_options=timeline.model_options,
+        size=settings.size,
+        fps=fps,
+        seed=settings.seed,
+        steps=settings.steps,
+        window=settings.window,
+        method=settings.method,
+        solver=settings.solver,
+        prompts=tuple(prompt for prompt, _ in texts),
+        negatives=tuple(negative for _, negative in texts),
+        shots=tuple(replace(shot, evaluations=evaluations[shot.index]) for shot in shots),
+        units=tuple(units),
+        runs=tuple(runs),
+        frames=requested[-1].end_frame,
+        evaluations=evaluations.total(),
+        network_calls=calls.total(),
+        calls_by_latents=tuple(sorted(calls.items())),
+        scale=settings.scale,
+        crf=timeline.output.crf,
+    )
+
+
+def _runs(timeline: Timeline) -> list[range]:
+    """The shots of each run: a run begins with the film and at every cut."""
+    starts = [index for index, shot in enumerate(timeline.shots) if index == 0 or shot.cut]
+    return [range(*pair) for pair in pairwise([*starts, len(timeline.shots)])]
+
+
+def _texts(timeline: Timeline) -> tuple[list[tuple[str, str]], list[int]]:
+    """The film's distinct (prompt with its style, negative), in order of use, and which one each shot has."""
+    of_shot: list[tuple[str, str]] = []
+    for shot in timeline.shots:
+        prompt = f"{shot.prompt}, {timeline.style}" if timeline.style else shot.prompt
+        negative = shot.negative if shot.negative is not None else timeline.negative or ""
+        of_shot.append((prompt, negative))
+    place = {text: index for index, text in enumerate(dict.fromkeys(of_shot))}
+    return list(place), [place[text] for text in of_shot]
+
+
+def _guidance(timeline: Timeline, geometry: Geometry, overrides: Overrides, index: int) -> float:
+    values = (overrides.guidance, timeline.shots[index].guidance, timeline.guidance)
+    return next((value for value in values if value is not None), geometry.guidance)
+
+
+def _blend_units(
+    timeline: Timeline, geometry: Geometry, fps: Fraction, requested: list[Span], index: int
+) -> int:
+    """b = max(1, round(blend x fps / chunk frames)); 0 for a shot without a blend."""
+    blend = timeline.shots[index].blend_seconds
+    wanted = blend.seconds(fps) if blend else Fraction(0)
+    if not wanted:
+        return 0
+    path = ("shots", index, "blend_seconds")
+    if index == 0:
+        raise timeline.source.error(path, "the first shot has nothing to blend from; leave it out")
+    if timeline.shots[index].cut:
+        raise timeline.source.error(path, "a cut does not blend; leave out `blend_seconds` or `cut`")
+    longest = requested[index].end - requested[index].start
+    if wanted > longest:
+        most = Fraction(floor(longest * 1000), 1000)
+        message = f"{length(wanted)} is longer than the shot ({length(longest)}); at most {length(most)}"
+        raise timeline.source.error(path, message)
+    return max(1, round_half_up(wanted * fps / geometry.chunk_frames))
+
+
+def _too_short(
+    timeline: Timeline, geometry: Geometry, fps: Fraction, requested: list[Span], index: int
+) -> UserError:
+    lasts = requested[index].end - requested[index].start
+    frames = max(geometry.first_chunk_frames, geometry.chunk_frames)
+    needed = f"{frames}f ({length(frames / fps)})"
+    message = f"{length(lasts)} is too short to hold one of the model's chunks; at least {needed}"
+    return end_error(timeline, index, message)

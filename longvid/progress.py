@@ -1,0 +1,327 @@
+"""One stream of events from a render, and three ways to show it: a live display, plain lines, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+Choice = Literal["auto", "rich", "plain", "json"]
+PLAIN_SECONDS = 10.0
+"""Plain lines come at most this often, beside those that begin a shot."""
+DRAW_SECONDS = 0.1
+"""The live display is drawn at most this often."""
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A line for the person: which model and why, words that it does not know."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Began:
+    """Everything is loaded and checked; the first evaluation follows."""
+
+    title: str
+    output: str
+    model: str
+    device: str
+    dtype: str
+    size: tuple[int, int]
+    """Width, height of the film in pixels."""
+    fps: float
+    frames: int
+    chunks: int
+    shots: int
+    evaluations: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Something that takes a while before the first evaluation, such as the prompts being encoded."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One evaluation is done, and every chunk that it finished is in the work directory."""
+
+    step: int
+    """Evaluations done."""
+    evaluations: int
+    units: tuple[int, ...]
+    """The window as it is now, in order of time."""
+    levels: tuple[int, ...]
+    """The units' noise levels: ``steps`` is pure noise, 0 finished."""
+    steps: int
+    shot: int
+    """The shot of the chunk that finishes next, from 0."""
+    shots: int
+    prompt: str
+    frames_done: int
+    frames: int
+    fps: float
+    seconds: float
+    """Since the first evaluation began."""
+
+
+@dataclass(frozen=True)
+class ChunkSaved:
+    """A chunk is finished and safe on disk."""
+
+    chunk: int
+    chunks: int
+    frames_done: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class PreviewWritten:
+    path: str
+    frames: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The film is there."""
+
+    output: str
+    frames: int
+    fps: float
+    seconds: float
+    """From the first evaluation to the film."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The render ended before the film did, and this is how things stand."""
+
+    why: str
+    chunks_done: int
+    chunks: int
+    frames_done: int
+    frames: int
+    fps: float
+    work: str
+    """The work directory, which keeps the finished chunks and their preview."""
+
+
+Event = Noted | Began | Loading | Stepped | ChunkSaved | PreviewWritten | Done | Stopped
+Show = Callable[[Event], None]
+
+
+@contextmanager
+def showing(choice: Choice, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Show]:
+    """A function that shows events on ``stream`` (stderr) until the block ends.
+
+    ``auto`` is the live display on a terminal and plain lines anywhere else. ``quiet`` shows nothing.
+    """
+    stream = stream or sys.stderr
+    if quiet:
+        yield lambda event: None
+    elif choice == "json":
+        yield lambda event: print(to_json(event), file=stream, flush=True)
+    elif choice == "rich" or (choice == "auto" and stream.isatty()):
+        with _live(stream) as show:
+            yield show
+    else:
+        yield _Plain(stream)
+
+
+def to_json(event: Event) -> str:
+    """One line: {"event": "stepped", ...} with the event's own fields."""
+    name = "".join(f"_{c.lower()}" if c.isupper() else c for c in type(event).__name__).lstrip("_")
+    return json.dumps({"event": name, **asdict(event)}, ensure_ascii=False)
+
+
+def clock(frames: int, fps: float) -> str:
+    """A place in the film, as 1:05 or 1:02:05."""
+    return duration(frames / fps)
+
+
+def duration(seconds: float) -> str:
+    """A length of time, as 0:07, 1:05 or 1:02:05."""
+    whole = max(round(seconds), 0)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def seconds_left(event: Stepped) -> float:
+    """From the evaluations done so far."""
+    return event.seconds / event.step * (event.evaluations - event.step)
+
+
+def frames_a_second(event: Stepped) -> float:
+    """Frames of film that the evaluations done so far amount to, a second."""
+    return event.frames * event.step / event.evaluations / max(event.seconds, 1e-9)
+
+
+def summary(event: Began) -> str:
+    width, height = event.size
+    return (
+        f"{event.output}: {clock(event.frames, event.fps)} of film, {event.frames} frames of "
+        f"{width}x{height} at {event.fps:g} a second, in {event.chunks} chunks of {event.steps} steps "
+        f"on {event.device} ({event.dtype})"
+    )
+
+
+def finished(event: Done) -> str:
+    rate = event.frames / max(event.seconds, 1e-9)
+    return (
+        f"{clock(event.frames, event.fps)} of film in {duration(event.seconds)} "
+        f"({rate:.1f} frames/s), {event.bytes / 1e6:.1f} MB"
+    )
+
+
+def standing(event: Stopped) -> str:
+    """How things stand, and what to do next."""
+    if not event.chunks_done:
+        return f"{event.why}; no chunk was finished, so the same command starts anew"
+    return (
+        f"{event.why}; {event.chunks_done} of {event.chunks} chunks "
+        f"({clock(event.frames_done, event.fps)} of {clock(event.frames, event.fps)}) are kept, "
+        f"see {Path(event.work) / 'preview.mp4'}; --fresh moves them aside and starts anew"
+    )
+
+
+# Plain lines
+
+
+class _Plain:
+    """A line where something changes, and one every few seconds: what a log should hold."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.last = -PLAIN_SECONDS
+        self.shot = -1
+
+    def __call__(self, event: Event) -> None:
+        line = self.line(event)
+        if line:
+            print(line, file=self.stream, flush=True)
+
+    def line(self, event: Event) -> str | None:
+        match event:
+            case Noted():
+                return f"warning: {event.text}" if event.warning else event.text
+            case Loading():
+                return event.what
+            case Began():
+                return summary(event)
+            case Stepped():
+                if event.shot == self.shot and event.seconds - self.last < PLAIN_SECONDS:
+                    return None
+                self.last = event.seconds
+                said = (
+                    f"{100 * event.step // event.evaluations:3d} %  {clock(event.frames_done, event.fps)} of "
+                )
+                said += f"{clock(event.frames, event.fps)}  {frames_a_second(event):.1f} frames/s  "
+                said += f"{duration(seconds_left(event))} left"
+                if event.shot != self.shot:
+                    said += f"  shot {event.shot + 1} of {event.shots}: {event.prompt}"
+                self.shot = event.shot
+                return said
+            case Done():
+                return finished(event)
+            case Stopped():
+                return standing(event)
+            case _:
+                return None
+
+
+# The live display
+
+
+@contextmanager
+def _live(stream: TextIO) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    drawn = 0.0
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def show(event: Event) -> None:
+            nonlocal drawn
+            match event:
+                case Noted():
+                    console.print(event.text, style="yellow" if event.warning else "dim", markup=False)
+                case Began():
+                    live.update("", refresh=True)
+                    console.print(summary(event), style="dim", markup=False, soft_wrap=True)
+                case Loading():
+                    live.update(Text(f"{event.what} …", style="dim"), refresh=True)
+                case Stepped() if time.monotonic() - drawn > DRAW_SECONDS:
+                    live.update(picture(event), refresh=True)
+                    drawn = time.monotonic()
+                case Done():
+                    live.update("", refresh=True)
+                    console.print(finished(event), style="green")
+                case Stopped():
+                    live.update("", refresh=True)
+                    console.print(standing(event), style="yellow", markup=False, soft_wrap=True)
+                case _:
+                    pass
+
+        yield show
+
+
+def picture(event: Stepped) -> RenderableType:
+    """The display of one moment: the bar, the shot at work, and what is done of each unit in the window."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    bar = Table.grid(padding=(0, 2), expand=True)
+    bar.add_column(ratio=1)
+    for _ in range(3):
+        bar.add_column(no_wrap=True)
+    bar.add_row(
+        ProgressBar(total=event.evaluations, completed=event.step),
+        f"{clock(event.frames_done, event.fps)} / {clock(event.frames, event.fps)}",
+        f"{frames_a_second(event):.1f} frames/s",
+        f"[bold]{duration(seconds_left(event))} left[/]",
+    )
+    shot = Text(no_wrap=True, overflow="ellipsis")
+    shot.append(f"shot {event.shot + 1}/{event.shots}  ", style="dim")
+    shot.append(event.prompt)
+    return Group(bar, shot, window(event))
+
+
+CELLS = 6
+"""Width of a unit's bar in the window."""
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def window(event: Stepped) -> Text:
+    """The units in order of time, each as a bar that fills while its noise goes."""
+    from rich.text import Text
+
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append("window    ", style="dim")
+    for unit, level in zip(event.units, event.levels, strict=True):
+        eighths = round((1 - level / event.steps) * CELLS * 8)
+        full, part = divmod(eighths, 8)
+        filled = "█" * full + (EIGHTHS[part] if part else "")
+        color = "green" if level == 0 else "cyan" if 2 * level <= event.steps else "magenta"
+        line.append(f"{unit} ", style="dim")
+        line.append(filled.ljust(CELLS), style=f"{color} on grey15")
+        line.append("  ")
+    return line

@@ -1,0 +1,294 @@
+"""YAML -> Timeline: what a person wrote, checked key by key, times exact and not yet rounded to frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from difflib import get_close_matches
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import ErrorDetails, core_schema
+
+from longvid.document import NodePath, Source, read, show
+from longvid.times import FPS_SCHEMA, TIME_SCHEMA, Time, parse_fps, parse_time
+
+MAX_TEXT = 2000
+MAX_SIDE_PX = 8192
+MAX_SEED = 2**63 - 1
+MAX_GUIDANCE = 100
+MAX_STEPS = 1000
+
+
+def _one_line(value: object) -> object:
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def _plain_number(value: object) -> object:
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"{show(value)} is not a size; write [width, height] in pixels")
+    return tuple(value)
+
+
+def _shots(value: object) -> object:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("needs a list of at least one shot, each beginning with a dash: `- prompt: ...`")
+    return tuple(value)
+
+
+def _plain_options(value: object) -> object:
+    """Options are the backend's own: plain JSON values, which it checks."""
+    if isinstance(value, Mapping):
+        return {key: _plain_options(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain_options(item) for item in value]
+    if isinstance(value, Decimal) and not math.isfinite(float(value)):
+        raise ValueError(f"{show(value)} is too large")
+    return _plain_number(value)
+
+
+def _later(what: str) -> PlainValidator:
+    def refuse(value: object) -> None:
+        raise ValueError(f"this version cannot {what} yet; leave the key out")
+
+    return PlainValidator(refuse)
+
+
+_NEVER = WithJsonSchema({"not": {}})
+
+AnyTime = Annotated[Time, PlainValidator(parse_time), WithJsonSchema(TIME_SCHEMA)]
+Rate = Annotated[Fraction, PlainValidator(parse_fps), WithJsonSchema(FPS_SCHEMA)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_one_line)]
+MaybeText = Annotated[str, Field(max_length=MAX_TEXT), BeforeValidator(_one_line)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE), BeforeValidator(_plain_number)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
+Options = Annotated[dict[str, Any], BeforeValidator(_plain_options)]
+
+
+class Shot(BaseModel):
+    """One prompt and its span of the film."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    prompt: Text = Field(description="What is seen, in words.")
+    seconds: AnyTime | None = Field(
+        default=None, description="How long the shot lasts. Not together with `until`."
+    )
+    at: AnyTime | None = Field(
+        default=None,
+        description="When it starts, from the film's start; left out: where the shot before it ends.",
+    )
+    until: AnyTime | None = Field(
+        None,
+        description="When it ends, from the film's start; left out: after `seconds`, or at the next `at`.",
+    )
+    blend_seconds: AnyTime | None = Field(
+        default=None,
+        description="Over how long the shot before it fades into this one's prompt, from its start.",
+    )
+    cut: bool = Field(
+        default=False, description="Start anew with a hard cut, exact to the frame, instead of flowing on."
+    )
+    negative: MaybeText | None = Field(
+        default=None, description="What to keep out, in place of the film's; empty for nothing."
+    )
+    guidance: Guidance | None = Field(
+        default=None, description="How strictly to follow the prompt; 1 turns it off."
+    )
+    seed: Seed | None = Field(default=None, description="Seed of this shot's noise, in place of the film's.")
+    image: Annotated[None, _later("start from a picture"), _NEVER] = Field(
+        default=None, description="A picture to start the shot from. Not in this version."
+    )
+    title: Text | None = Field(default=None, description="Name of the shot's chapter in the film.")
+
+
+class Output(BaseModel):
+    """How the film is written."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    scale: Annotated[int, Field(ge=1, le=16)] | None = Field(
+        default=None,
+        description="Whole factor by which the picture is enlarged; left out: to a size worth watching.",
+    )
+    crf: Annotated[int, Field(ge=1, le=51)] = Field(
+        default=18,
+        description="H.264 constant rate factor: 18 is hard to tell from the original, 28 is small.",
+    )
+    music: Annotated[None, _later("add music"), _NEVER] = Field(
+        default=None, description="A song under the film. Not in this version."
+    )
+
+
+class Timeline(BaseModel):
+    """A film as a person wrote it. Keys left out are None: the model's defaults come in with the plan."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    title: Text | None = Field(default=None, description="The film's title, written into the file.")
+    model: Text | None = Field(
+        default=None, description="A model's name, or a checkpoint's folder (with a slash)."
+    )
+    size: Size | None = Field(
+        default=None, description="[width, height] of the model's own picture, in pixels."
+    )
+    fps: Rate | None = Field(default=None, description="Frames a second, such as 24 or 30000/1001.")
+    seed: Seed | None = Field(
+        default=None, description="Seed of all noise: the same seed gives the same film."
+    )
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(
+        default=None, description="Denoising steps of each chunk; a multiple of the window."
+    )
+    window: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="Chunks that are denoised together, each noisier than the one before it."
+    )
+    method: Text | None = Field(default=None, description="How the window moves: `progressive`.")
+    style: Text | None = Field(default=None, description="Added to every prompt, behind a comma.")
+    negative: MaybeText | None = Field(default=None, description="What to keep out of every shot.")
+    guidance: Guidance | None = Field(
+        default=None, description="How strictly to follow the prompts; 1 turns it off."
+    )
+    start_from: Annotated[None, _later("start from a clip or a picture"), _NEVER] = Field(
+        default=None, description="A clip or picture that the film goes on from. Not in this version."
+    )
+    output: Output = Field(default_factory=Output, description="Size and quality of the film's file.")
+    model_options: Options = Field(default={}, description="Options of the model's own.")
+    shots: Annotated[tuple[Shot, ...], BeforeValidator(_shots)] = Field(
+        description="The film's shots, in order.", json_schema_extra={"minItems": 1}
+    )
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @property
+    def source(self) -> Source:
+        """Where it was written: file, folder, and the line of every key."""
+        return self._source
+
+
+def load(path: Path) -> Timeline:
+    """The timeline in a YAML file. Raises UserError for anything wrong with it, in one line."""
+    return build(*read(path))
+
+
+def build(data: Mapping[str, Any], source: Source | None = None) -> Timeline:
+    """A timeline from plain data, as YAML gives it (numbers, text, lists, mappings). Raises UserError."""
+    source = source or Source()
+    try:
+        _refuse_empty(data, source)
+        timeline = Timeline.model_validate(dict(data))
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False)
+        # What is missing is told last: most often it is there, under a name with a slip.
+        first = min(errors, key=lambda error: (error["type"] == "missing", source.line(error["loc"])))
+        raise source.error(first["loc"], _explain(first)) from None
+    timeline._source = source
+    return timeline
+
+
+def _refuse_empty(data: Mapping[str, Any], source: Source) -> None:
+    """A key with nothing behind it is a slip of the pen, not a way to ask for the default."""
+    shots = data.get("shots")
+    mappings: list[tuple[NodePath, object]] = [((), data), (("output",), data.get("output"))]
+    mappings += [
+        (("shots", i), shot) for i, shot in enumerate(shots if isinstance(shots, list | tuple) else ())
+    ]
+    for path, mapping in mappings:
+        if not isinstance(mapping, Mapping):
+            continue
+        for key, value in mapping.items():
+            if value is None:
+                raise source.error((*path, key), "is empty; give it a value or leave the key out")
+
+
+_KEYS: Mapping[str, Mapping[str, Any]] = {
+    "the film": Timeline.model_fields,
+    "a shot": Shot.model_fields,
+    "output": Output.model_fields,
+}
+
+
+def _explain(error: ErrorDetails) -> str:
+    """A validation error in one clause: what is wrong, and the nearest fix."""
+    path, given, limits = error["loc"], error["input"], error.get("ctx", {})
+    owner = (
+        "output" if path[0] == "output" else "a shot" if path[0] == "shots" and len(path) > 1 else "the film"
+    )
+    match error["type"]:
+        case "value_error":
+            return str(limits["error"])
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return _unknown_key(str(path[-1]), owner)
+        case "string_type" if isinstance(given, bool | int | float | Decimal):
+            return f"{show(given)} is not text; put it in quotes"
+        case "string_type":
+            return f"{show(given)} is not text"
+        case "string_too_short":
+            return "is empty; write what it should say"
+        case "string_too_long":
+            return f"has {len(str(given))} characters; at most {limits['max_length']}"
+        case "int_type" | "int_from_float":
+            return f"{show(given)} is not a whole number"
+        case "float_type":
+            return f"{show(given)} is not a number"
+        case "finite_number":
+            return f"{show(given)} is not a finite number"
+        case "bool_type":
+            return f"{show(given)} is neither true nor false"
+        case "greater_than_equal":
+            return f"{show(given)} is too small; at least {limits['ge']:g}"
+        case "less_than_equal":
+            return f"{show(given)} is too large; at most {limits['le']}"
+        case "model_type" | "dict_type":
+            return f"{show(given)} is not a mapping of keys"
+        case _:
+            return f"{show(given)}: {error['msg']}"
+
+
+def _unknown_key(key: str, owner: str) -> str:
+    elsewhere = [other for other, keys in _KEYS.items() if key in keys and other != owner]
+    if elsewhere:
+        return f"is a key of {elsewhere[0]}, not of {owner}"
+    near = get_close_matches(key, _KEYS[owner], n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"the keys of {owner}: {', '.join(_KEYS[owner])}"
+    return f"is no key of {owner}; {hint}"
+
+
+class _EditorSchema(GenerateJsonSchema):
+    """As editors want it: a key left out is never null, and a key's name is title enough."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default") is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a timeline, with a description for every key."""
+    schema = Timeline.model_json_schema(schema_generator=_EditorSchema)
+    return {"$schema": _EditorSchema.schema_dialect, **schema, "title": "longvid timeline"}

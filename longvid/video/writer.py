@@ -1,0 +1,145 @@
+"""The film as a file: one closed H.264 segment a chunk, and their join without another encode.
+
+Equal frames give equal bytes, on any number of cores and in any process: x264 runs on one thread with code
+that does not depend on the CPU's features, and nothing that is written holds a date, a host or a path.
+"""
+# ruff: noqa: TID253
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+
+from longvid.errors import RenderError
+from longvid.state import replacing
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+PRESET = "medium"
+X264 = "cpu-independent=1:stitchable=1"
+REORDER_DELAY = 2
+"""Frames by which x264 decodes ahead of what it shows, at most (B-frames with a pyramid)."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A named span of frames, its end excluded."""
+
+    title: str
+    start_frame: int
+    end_frame: int
+
+
+def encode(frames: NDArray[np.uint8], fps: Fraction, crf: int) -> bytes:
+    """A closed H.264 segment (an MP4) of frames [f h w 3]: Rec. 709, 4:2:0, quality ``crf``.
+
+    Width and height must be even, f at least 1: the plan has made sure of it.
+    """
+    count, height, width, _ = frames.shape
+    if count < 1 or height % 2 or width % 2:
+        raise ValueError(f"a segment needs frames of even width and height: {frames.shape}")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        options = {"preset": PRESET, "crf": str(crf), "threads": "1", "x264-params": X264}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        codec = stream.codec_context
+        codec.time_base = 1 / fps
+        codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+        codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,
+                threads=1,
+            )
+            frame.pts, frame.time_base = index, 1 / fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def join(
+    segments: Sequence[Path],
+    output: Path,
+    fps: Fraction,
+    chapters: Sequence[Chapter] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """One MP4 of all segments' packets, at exact times, ready to stream; returns its number of frames.
+
+    The file appears whole or not at all. Raises RenderError where it cannot be written, or where a segment
+    cannot be read or was made with other settings than the first.
+    """
+    with replacing(output) as partial:
+        return _remux(segments, partial, fps, chapters, metadata or {})
+
+
+def _remux(
+    segments: Sequence[Path],
+    path: Path,
+    fps: Fraction,
+    chapters: Sequence[Chapter],
+    metadata: Mapping[str, str],
+) -> int:
+    options = {"movflags": "+faststart+use_metadata_tags"}
+    with av.open(str(path), "w", format="mp4", options=options) as container:
+        container.metadata.update(metadata)
+        container.set_chapters(
+            [
+                {
+                    "id": number,
+                    "start": chapter.start_frame,
+                    "end": chapter.end_frame,
+                    "time_base": 1 / fps,
+                    "metadata": {"title": chapter.title},
+                }
+                for number, chapter in enumerate(chapters)
+            ]
+        )
+        stream: VideoStream | None = None
+        frames = 0
+        for path in segments:
+            with _opened(path) as segment:
+                source = segment.streams.video[0]
+                if stream is None:
+                    stream = container.add_stream_from_template(source)
+                    header = source.codec_context.extradata
+                if source.codec_context.extradata != header:
+                    raise RenderError(f"{path}: was encoded with other settings than {segments[0]}")
+                packets = [(packet.pts, packet) for packet in segment.demux(source) if packet.pts is not None]
+            for count, (shown_at, packet) in enumerate(packets):
+                # Each frame lasts one tick, so the order of decoding is itself the decoding time: a segment's
+                # own may begin at 0 or below it, depending on how many frames it has.
+                packet.pts = frames + round(shown_at * packet.time_base * fps)
+                packet.dts = frames + count - REORDER_DELAY
+                packet.duration = 1
+                packet.time_base = 1 / fps
+                packet.stream = stream
+                container.mux(packet)
+            frames += len(packets)
+    return frames
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    """A segment to read from; what is wrong with it is said of it, not of the film being written."""
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise RenderError(f"{path}: cannot be read: {error.strerror}") from error

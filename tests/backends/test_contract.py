@@ -1,0 +1,240 @@
+# ruff: noqa: TID253
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longvid.backends import Carry, Prompts
+from longvid.backends.contract import check_backend
+from longvid.guidance import PromptText
+from longvid.noise import noise
+from longvid.processes import DDIM, RectifiedFlow
+from tests.backends.skyreels import SkyReels
+from tests.tiny import TinyBackend, TinyCodec, TinyDenoiser, TinyFilm, TinyTextEncoder
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        TinyBackend(),
+        TinyBackend(causal=True),
+        TinyBackend(held_frames=3),
+        TinyBackend(window_units=1, steps=3),
+        TinyBackend(process=RectifiedFlow("clean - noise")),
+        TinyBackend(process=DDIM(torch.linspace(0.999, 0.005, 1000), "velocity")),
+    ],
+    ids=["tiny", "causal", "holds frames back", "one unit", "other sign", "ddim"],
+)
+def test_the_tiny_backend_is_one(backend: TinyBackend) -> None:
+    check_backend(backend)
+
+
+def test_options_and_size() -> None:
+    check_backend(TinyBackend(), size=(16, 40), options={"gain": 0.5})
+
+
+def test_a_network_and_a_vae_of_diffusers_are_one() -> None:
+    check_backend(SkyReels())
+
+
+def test_the_wan_vae_streams_to_the_bit() -> None:
+    codec = (
+        SkyReels().for_film((48, 32), SkyReels().geometry.fps, {}, torch.device("cpu"), torch.float32).codec()
+    )
+    latents = noise(0, 0, 0, (1, 4, 6, 4, 6))
+    carry: Carry = {}
+    frames = []
+    with torch.inference_mode():
+        for chunk in latents.chunk(3, dim=2):
+            shown, carry = codec.decode(chunk, carry)
+            frames.append(shown)
+        assert [shown.shape[2] for shown in frames] == [5, 8, 8]
+        assert torch.equal(torch.cat(frames, dim=2), codec.vae.decode(latents).sample)
+
+
+# Every way to break it is found, and named
+
+denoise, decode, encode = TinyDenoiser.__call__, TinyCodec.decode, TinyCodec.encode
+read, text = TinyTextEncoder.__call__, TinyFilm.text
+
+
+def remembering(self: TinyCodec, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+    remembered = REMEMBERED.pop() if REMEMBERED else chunk
+    REMEMBERED.append(chunk.clone())
+    return decode(self, chunk, {"latent": remembered[:, :, -1:]})
+
+
+REMEMBERED: list[Tensor] = []
+
+
+def changing_its_carry(self: TinyCodec, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+    frames, after = decode(self, chunk, carry)
+    SHARED["latent"] = SHARED.get("latent", torch.zeros_like(after["latent"])).copy_(after["latent"])
+    return frames, after | SHARED
+
+
+SHARED: Carry = {}
+
+
+def in_one_batch(self: TinyTextEncoder, prompts: Sequence[str]) -> Prompts:
+    encoded = read(self, prompts)
+    return replace(encoded, embeddings=encoded.embeddings - encoded.embeddings.mean(0))
+
+
+def of_the_whole_film(self: PromptText, units: Sequence[int]) -> PromptText:
+    return replace(self, mix=self.mix[: len(units)])
+
+
+def of_mean_prompt(self: TinyDenoiser, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
+    return denoise(self, x, t, replace(text, mix=text.mix.mean(0).expand_as(text.mix)))
+
+
+def of_every_prompt(self: TinyDenoiser, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
+    return denoise(self, x, t, replace(text, mix=(text.mix + 0.1) / (1 + 0.1 * text.mix.shape[1])))
+
+
+def of_one_unit_a_time(self: TinyDenoiser, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
+    units = len(text.mix)
+    parts = zip(x.chunk(units, 2), t.chunk(units, 1), strict=True)
+    return torch.cat([denoise(self, *part, text.for_units([k])) for k, part in enumerate(parts)], dim=2)
+
+
+count = itertools.count()
+
+BROKEN: dict[str, tuple[type, str, Any, str]] = {
+    "steps do not fit": (
+        TinyBackend,
+        "geometry",
+        replace(TinyBackend().geometry, steps=7),
+        "geometry.steps 7 must be a multiple of window_units 4",
+    ),
+    "sizes do not fit": (
+        TinyBackend,
+        "geometry",
+        replace(TinyBackend().geometry, sizes=((24, 18),)),
+        "24x18 is not a multiple of pixel_stride 4",
+    ),
+    "any option goes": (
+        TinyBackend,
+        "check_options",
+        lambda *_: None,
+        "check_options accepts an unknown key",
+    ),
+    "negative memory": (TinyBackend, "memory_bytes", lambda *_: -1, "None is the value for not measured"),
+    "schedule falls": (TinyFilm, "schedule", lambda _, u: 1 - u, "schedule must rise strictly"),
+    "schedule starts late": (TinyFilm, "schedule", lambda _, u: 0.1 + 0.9 * u, "schedule(0) is 0.1"),
+    "schedule ends early": (TinyFilm, "schedule", lambda _, u: 0.9 * u, "schedule(1) is 0.9"),
+    "steps go uphill": (
+        RectifiedFlow,
+        "step",
+        lambda _, x, slope, t, t_next: x - (t_next - t) * slope,
+        "process.step with the true slope misses",
+    ),
+    "prompts are encoded together": (TinyTextEncoder, "__call__", in_one_batch, "encode each alone"),
+    "no text": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x, t, text.null()),
+        "another prompt for unit 0 of 3 does not change",
+    ),
+    "one text for all": (TinyDenoiser, "__call__", of_mean_prompt, "not which unit each is for"),
+    "all prompts are heard": (
+        TinyDenoiser,
+        "__call__",
+        of_every_prompt,
+        "a prompt that no unit of the window uses",
+    ),
+    "units are mixed up": (PromptText, "for_units", of_the_whole_film, "text.for_units does not give"),
+    "null is the prompt": (PromptText, "null", lambda self: self, "text.null() is the prompt itself"),
+    "negatives are ignored": (
+        TinyFilm,
+        "text",
+        lambda self, prompts, negatives, mix: text(self, prompts, None, mix),
+        "with a negative prompt, text.null()",
+    ),
+    "no blend": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x, t, replace(text, mix=text.mix.round())),
+        "a blend of two prompts equals one of them",
+    ),
+    "no time": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x, torch.full_like(t, 0.5), text),
+        "another time for unit 0 of 3",
+    ),
+    "the first time for all": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x, t[:, :1].expand_as(t), text),
+        "another time for unit 1 of 3",
+    ),
+    "the mean time for all": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x, t.mean(1, keepdim=True).expand_as(t), text),
+        "a time a frame is needed, not their mean",
+    ),
+    "chunks are alone": (TinyDenoiser, "__call__", of_one_unit_a_time, "the network must look across frames"),
+    "too few frames": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x, t, text)[:, :, 1:],
+        "get a prediction of shape",
+    ),
+    "a die is thrown": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x, t, text) * (1 + next(count)),
+        "two equal calls give different numbers",
+    ),
+    "samples are mixed": (
+        TinyDenoiser,
+        "__call__",
+        lambda self, x, t, text: denoise(self, x.mean(0, keepdim=True).expand_as(x), t, text),
+        "a batch of two gives other predictions",
+    ),
+    "a frame is lost": (
+        TinyCodec,
+        "decode",
+        lambda self, chunk, carry: (decode(self, chunk, carry)[0][:, :, 1:], {}),
+        "chunks decode to [7, 7, 7] frames, the geometry says [8, 8, 8]",
+    ),
+    "half a picture": (
+        TinyCodec,
+        "decode",
+        lambda self, chunk, carry: (decode(self, chunk, carry)[0][..., ::2], {}),
+        "decoded frames have shape",
+    ),
+    "a memory outside the carry": (TinyCodec, "decode", remembering, "remembers something outside"),
+    "carries share a tensor": (TinyCodec, "decode", changing_its_carry, "changes the carry in place"),
+    "half the latents": (
+        TinyCodec,
+        "encode",
+        lambda self, video: encode(self, video)[:, :, ::2],
+        "8 frames encode to latents",
+    ),
+    "no fingerprint": (TinyFilm, "fingerprint", "tiny", "must be a SHA-256"),
+    "another fingerprint": (
+        TinyFilm,
+        "fingerprint",
+        property(lambda _: f"{next(count):064d}"),
+        "fingerprint changes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_backend_is_told_what_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, broken, message = BROKEN[name]
+    monkeypatch.setattr(owner, attribute, broken)
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        check_backend(TinyBackend())

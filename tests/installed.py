@@ -1,0 +1,28 @@
+"""The tiny backend installed as a third party's would be: an entry point that Python finds on its path."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def install_tiny(folder: Path) -> Path:
+    """Make the model ``tiny`` known to whoever has ``folder`` on Python's path; returns the folder."""
+    info = folder / "longvid_tiny-0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: longvid-tiny\nVersion: 0\n")
+    (info / "entry_points.txt").write_text("[longvid.backends]\ntiny = tests.tiny:backend\n")
+    return folder
+
+
+def command(*args: object) -> list[str]:
+    """`longvid` with these arguments, as another process."""
+    return [sys.executable, "-m", "longvid", *map(str, args)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This process's environment, in which ``folder``'s plug-ins and these tests are found."""
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}

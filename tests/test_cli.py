@@ -1,0 +1,73 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from longvid import __version__
+from longvid.cli import app
+from longvid.errors import LockedError, RenderError, UserError
+from tests.planning import longvid
+
+
+def test_version() -> None:
+    assert longvid("--version").out == f"longvid {__version__}\n"
+    assert longvid("--version").code == 0
+
+
+def test_every_command_has_help() -> None:
+    ran = longvid("--help")
+    assert ran.code == 0
+    for command in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert f" {command} " in ran.out
+        assert longvid(command, "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (UserError("film.yaml:7: wrong"), 2, "error: film.yaml:7: wrong\n"),
+        (RenderError("the disk is full"), 1, "error: the disk is full\n"),
+        (LockedError("busy"), 3, "error: busy\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_went_wrong_is_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, said: str
+) -> None:
+    def load(path: Path) -> None:
+        raise raised
+
+    monkeypatch.setattr("longvid.timeline.load", load)
+    ran = longvid("plan", "film.yaml")
+    assert (ran.code, ran.out, ran.err) == (code, "", said)
+
+
+def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: Path) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("longvid.timeline.load", load)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        longvid("plan", "film.yaml")
+
+
+@pytest.mark.parametrize(
+    "args", [["plan"], ["paln"], ["plan", "a.yaml", "--seed", "x"], ["plan", "a.yaml", "--sed"]]
+)
+def test_wrong_arguments_exit_with_two(args: list[str]) -> None:
+    ran = longvid(*args)
+    assert (ran.code, ran.out) == (2, "")
+    assert "Traceback" not in ran.err
+
+
+def test_as_a_module_and_quickly() -> None:
+    """The bound is far above the 0.3 s that it takes where nothing else runs: it is there to catch torch."""
+    start = time.perf_counter()
+    ran = subprocess.run(
+        [sys.executable, "-m", "longvid", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Long films from a timeline of prompts" in ran.stdout
+    assert time.perf_counter() - start < 5

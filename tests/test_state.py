@@ -1,0 +1,337 @@
+import json
+import os
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+import torch
+
+from longvid import state
+from longvid.denoise import WindowState
+from longvid.errors import LockedError, RenderError, UserError
+from longvid.plan import RenderPlan, plan
+from longvid.state import Chunk, identities, work_directory
+from longvid.timeline import build
+from tests.tiny import TinyBackend
+
+BACKEND = TinyBackend()
+
+
+def planned(seconds: float = 12, **film: object) -> RenderPlan:
+    """A film of 18 chunks, S = 8, K = 4: chunk i shares windows with i + 1 ... i + 3."""
+    shots = [{"prompt": "a red boat", "seconds": seconds / 2}, {"prompt": "the sea", "seconds": seconds / 2}]
+    return plan(build({"seed": 7, **film, "shots": shots}), BACKEND)
+
+
+def names(of: RenderPlan, fingerprint: str = "f", dtype: str = "float32") -> tuple[str, ...]:
+    return identities(of, BACKEND.geometry, fingerprint, dtype)
+
+
+def chunk(index: int, size: int = 4, segment: bytes | None = b"segment") -> Chunk:
+    latents = torch.full((1, 3, 2, size, 6), float(index))
+    held = WindowState(8 + 2 * index, (index,), (0,), latents, None)
+    return Chunk(index, f"id{index}", 8, {"denoise": 0.12345678}, latents, segment, held, {"last": latents})
+
+
+# Files
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), state.replacing(path) as partial:
+        partial.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    state.write(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, call):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(RenderError, match="file: cannot be written: No space left on device"):
+        state.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_sealed_file_tells_of_damage(tmp_path):
+    path = tmp_path / "sealed.json"
+    content = {"b": [1, 2.5, "ü"], "a": {"x": None}}
+    state.write_sealed(path, content)
+    assert state.read_sealed(path) == content
+    path.write_text(path.read_text().replace("2.5", "2.6"))
+    assert state.read_sealed(path) is None
+    for damage in (b"", b"[]", b"{}", b"\xff", b'{"sha256": 1}'):
+        path.write_bytes(damage)
+        assert state.read_sealed(path) is None
+    assert state.read_sealed(tmp_path / "missing.json") is None
+
+
+# Identities
+
+
+def test_identities_are_a_pure_function_of_the_plan():
+    assert names(planned()) == names(planned())
+    assert len(set(names(planned()))) == 18
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 16},
+        {"seed": 8},
+        {"style": "oil"},
+        {"negative": "blurry"},
+        {"guidance": 3},
+        {"size": [32, 32]},
+        {"fps": 24},
+        {"output": {"crf": 20}},
+        {"output": {"scale": 2}},
+        {"model_options": {"gain": 2}},
+    ],
+    ids=str,
+)
+def test_every_condition_of_the_film_counts(change):
+    assert not set(names(planned())) & set(names(planned(**change)))
+
+
+def test_fingerprint_and_dtype_count():
+    assert not set(names(planned())) & set(names(planned(), fingerprint="g"))
+    assert not set(names(planned())) & set(names(planned(), dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("changed", [0, 3, 4, 9, 17])
+def test_a_change_counts_from_the_first_chunk_that_shares_a_window_with_it(changed):
+    film = planned()
+    units = list(film.units)
+    units[changed] = replace(units[changed], seed=99)
+    before, after = names(film), names(replace(film, units=tuple(units)))
+    first = max(changed - 3, 0)
+    assert before[:first] == after[:first]
+    assert not set(before[first:]) & set(after[first:])
+
+
+def test_a_longer_film_keeps_all_but_its_last_window():
+    short, long = names(planned(8)), names(plan(build(LONGER), BACKEND))
+    assert short[: 12 - 3] == long[: 12 - 3]
+    assert not set(short[12 - 3 :]) & set(long)
+
+
+LONGER = {
+    "seed": 7,
+    "shots": [
+        {"prompt": "a red boat", "seconds": 4},
+        {"prompt": "the sea", "seconds": 4},
+        {"prompt": "a city", "seconds": 4},
+    ],
+}
+
+
+def test_runs_share_no_window():
+    def cut(prompt: str) -> tuple[str, ...]:
+        shots = [
+            {"prompt": "a red boat", "seconds": 4},
+            {"prompt": prompt, "seconds": 4, "cut": True},
+        ]
+        return names(plan(build({"shots": shots}), BACKEND))
+
+    one, other = cut("the sea"), cut("a city")
+    assert one[:6] == other[:6]
+    assert not set(one[6:]) & set(other[6:])
+
+
+# States
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_state_comes_back_bit_for_bit(tmp_path, remembers):
+    generator = torch.Generator().manual_seed(0)
+    latents, memory, last = (torch.randn(1, 3, 8, 4, 6, generator=generator) for _ in range(3))
+    held = WindowState(31, (4, 5, 6, 7), (0, 3, 5, 7), latents, memory if remembers else None)
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(state.save_state(held, {"last": last, "count": torch.tensor([3])}, "id"))
+    back, carry = state.load_state(path, torch.device("cpu"))
+    assert (back.step, back.units, back.levels) == (held.step, held.units, held.levels)
+    assert torch.equal(back.latents, latents)
+    assert (back.memory is None) == (not remembers)
+    assert not remembers or torch.equal(back.memory, memory)
+    assert carry.keys() == {"last", "count"}
+    assert torch.equal(carry["last"], last)
+    assert carry["count"].tolist() == [3]
+
+
+# The directory
+
+
+def test_a_chunk_is_recorded_last_with_the_checksum_of_every_file(tmp_path):
+    with work_directory(tmp_path / "film.mp4") as work:
+        work.save_chunk(chunk(0))
+        record = state.read_sealed(work.path / "chunks" / "000000.json")
+        assert record == {
+            "chunk": 0,
+            "identity": "id0",
+            "frames": 8,
+            "seconds": {"denoise": 0.1235},
+            "files": {
+                name: state.checksum(work.path / name)
+                for name in (
+                    "latents/000000.safetensors",
+                    "segments/000000.mp4",
+                    "states/000000.safetensors",
+                )
+            },
+        }
+        assert work.segments() == [work.segment(0)]
+
+
+def test_a_chunk_that_cannot_be_written_whole_is_not_recorded(tmp_path, monkeypatch):
+    with work_directory(tmp_path / "film.mp4") as work:
+        work.save_chunk(chunk(0))
+        write = state.write
+
+        def full(path, content, **options):
+            if path.parent.name == "states":
+                raise RenderError(f"{path}: cannot be written: No space left on device")
+            write(path, content, **options)
+
+        monkeypatch.setattr(state, "write", full)
+        with pytest.raises(RenderError, match="No space left"):
+            work.save_chunk(chunk(1))
+        assert [path.name for path in (work.path / "chunks").iterdir()] == ["000000.json"]
+
+
+def test_the_oldest_states_go_first_and_the_last_stays(tmp_path, monkeypatch):
+    with work_directory(tmp_path / "film.mp4") as work:
+        work.save_chunk(chunk(0))
+        size = (work.path / "states" / "000000.safetensors").stat().st_size
+        monkeypatch.setattr(state, "STATE_BYTES", 3 * size + 100)
+        for index in range(1, 6):
+            work.save_chunk(chunk(index))
+        kept = sorted(path.stem for path in (work.path / "states").iterdir())
+        assert kept == ["000003", "000004", "000005"]
+        monkeypatch.setattr(state, "STATE_BYTES", 1)
+        work.save_chunk(chunk(6))
+        assert [path.stem for path in (work.path / "states").iterdir()] == ["000006"]
+        assert len(work.segments()) == len(list((work.path / "latents").iterdir())) == 7
+
+
+def test_a_chunk_without_frames_or_state_leaves_out_their_files(tmp_path):
+    with work_directory(tmp_path / "film.mp4") as work:
+        work.save_chunk(replace(chunk(0, segment=None), state=None))
+        record = state.read_sealed(work.path / "chunks" / "000000.json")
+        assert record is not None
+        assert list(record["files"]) == ["latents/000000.safetensors"]
+
+
+def test_one_process_at_a_time_and_the_message_names_it(tmp_path):
+    film = tmp_path / "film.mp4"
+    with (
+        work_directory(film),
+        pytest.raises(LockedError, match=rf"film\.longvid: process {os.getpid()} on .* renders there"),
+        work_directory(film),
+    ):
+        pass
+    with (
+        work_directory(film),
+        pytest.raises(LockedError, match="renders there"),
+        work_directory(film, fresh=True),
+    ):
+        pass
+    with work_directory(film):
+        pass
+
+
+def test_an_earlier_render_is_kept_and_fresh_moves_it_aside(tmp_path):
+    film = tmp_path / "film.mp4"
+    for _ in range(2):
+        with work_directory(film, fresh=True) as work:
+            work.save_chunk(chunk(0))
+    with (
+        pytest.raises(UserError, match="holds an earlier render; --fresh"),
+        work_directory(film),
+    ):
+        pass
+    with work_directory(film, fresh=True) as work:
+        assert not work.segments()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "film.longvid",
+        "film.longvid.1",
+        "film.longvid.2",
+    ]
+    assert (tmp_path / "film.longvid.1" / "segments" / "000000.mp4").read_bytes() == b"segment"
+
+
+def test_a_directory_with_nothing_finished_is_simply_used(tmp_path):
+    film = tmp_path / "film.mp4"
+    with work_directory(film) as work:
+        work.write_run({"status": "unfinished"})
+    with work_directory(film) as work:
+        assert not work.segments()
+
+
+def test_a_file_that_no_render_made_is_not_overwritten(tmp_path):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"holiday")
+    with pytest.raises(UserError, match="no render here made it; --overwrite"), work_directory(film):
+        pass
+    assert os.listdir(tmp_path) == ["film.mp4"]
+    with work_directory(film, overwrite=True) as work:
+        work.save_chunk(chunk(0))
+        work.write_run({"film": state.checksum(film)})
+    with work_directory(film, fresh=True) as work:
+        work.save_chunk(chunk(0))
+    with work_directory(film, fresh=True):
+        pass
+    film.write_bytes(b"edited")
+    with pytest.raises(UserError, match="--overwrite"), work_directory(film, fresh=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("film.mkv", r"film\.mkv: a film is written as \.mp4; try .*film\.mp4"),
+        ("film", r"a film is written as \.mp4"),
+        ("folder.mp4", r"folder\.mp4 is a folder; name a file in it, as .*folder\.mp4/film\.mp4"),
+        ("nowhere/film.mp4", r"there is no folder .*nowhere; create it first"),
+        ("file/film.mp4", "there is no folder"),
+        ("taken.mp4", r"taken\.longvid: cannot write there: Not a directory; choose another folder"),
+    ],
+)
+def test_an_output_that_can_be_no_film_is_refused_untouched(tmp_path, name, message):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "taken.longvid").touch()
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(UserError, match=message), work_directory(tmp_path / name):
+        pass
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_to_change(tmp_path, monkeypatch):
+    def refuse(self, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with (
+        pytest.raises(UserError, match="cannot write there: Permission denied; choose another"),
+        work_directory(tmp_path / "film.mp4"),
+    ):
+        pass
+
+
+def test_plan_json_is_sealed_by_the_plans_own_hash(tmp_path):
+    effective = planned(fps=Fraction(12)).effective()
+    with work_directory(tmp_path / "film.mp4") as work:
+        work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
+        assert json.loads((work.path / "plan.json").read_text())["sha256"] == effective["sha256"]
+        assert state.read_sealed(work.path / "plan.json") is not None

@@ -1,0 +1,202 @@
+# ruff: noqa: E501 (a table of mistakes reads by the line)
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from longvid.document import parse
+from longvid.errors import UserError
+from longvid.timeline import Output, Shot, Timeline, build, json_schema, load
+from longvid.times import Time
+
+FILM = """\
+title: Everything
+model: ./big
+size: [424, 240]
+fps: 30000/1001
+seed: 7
+steps: 20
+window: 5
+method: progressive
+style: soft   light
+negative: blurry
+guidance: 6.5
+output: {scale: 2, crf: 20}
+model_options: {gain: 0.5, deep: [1, {on: true}], name: no}
+shots:
+  - {prompt: no, seconds: 8, title: One}
+  - prompt: >
+      the sea
+      in a storm
+    at: 0:08
+    until: 20
+    blend_seconds: 24f
+    guidance: 1
+  - {prompt: a city, seconds: 10, cut: true, negative: "", seed: 0}
+"""
+
+
+def test_every_key() -> None:
+    film = build(*parse(FILM, "film.yaml", Path("films")))
+    expected = Timeline(
+        title="Everything",
+        model="./big",
+        size=(424, 240),
+        fps=Fraction(30000, 1001),
+        seed=7,
+        steps=20,
+        window=5,
+        method="progressive",
+        style="soft light",
+        negative="blurry",
+        guidance=6.5,
+        output=Output(scale=2, crf=20),
+        model_options={"gain": 0.5, "deep": [1, {"on": True}], "name": "no"},
+        shots=(
+            Shot(prompt="no", seconds=Time(Fraction(8)), title="One"),
+            Shot(
+                prompt="the sea in a storm",
+                at=Time(Fraction(8)),
+                until=Time(Fraction(20)),
+                blend_seconds=Time(Fraction(24), in_frames=True),
+                guidance=1.0,
+            ),
+            Shot(prompt="a city", seconds=Time(Fraction(10)), cut=True, negative="", seed=0),
+        ),
+    )
+    assert dict(film) == dict(expected)
+    assert (film.source.name, film.source.folder) == ("film.yaml", Path("films"))
+    assert film.source.line(("shots", 1, "until")) == 20
+
+
+def test_what_is_left_out_is_left_to_the_model() -> None:
+    film = build({"shots": [{"prompt": "a boat", "seconds": 2}]})
+    given = {"shots": film.shots, "output": Output(crf=18), "model_options": {}}
+    assert {key: value for key, value in film if value is not None} == given
+
+
+def test_a_timeline_is_frozen() -> None:
+    film = build({"shots": [{"prompt": "a boat", "seconds": 2}]})
+    with pytest.raises(ValidationError):
+        film.seed = 3  # type: ignore[misc]
+
+
+SHOT = "shots: [{prompt: a boat, seconds: 2}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 7\n", "f.yaml:1: shots: is missing"),
+        ("shots: []\n", "f.yaml:1: shots: needs a list of at least one shot, each beginning with a dash"),
+        ("shots: {}\n", "f.yaml:1: shots: needs a list of at least one shot"),
+        ("shots: a boat\n", "f.yaml:1: shots: needs a list of at least one shot"),
+        ("shots:\n", "f.yaml:1: shots: is empty; give it a value or leave the key out"),
+        ("shots:\n  - a boat\n", "f.yaml:2: shots[0]: 'a boat' is not a mapping of keys"),
+        ("shots:\n  - [a boat]\n", "f.yaml:2: shots[0]: ['a boat'] is not a mapping of keys"),
+        ("shots:\n  -\n", "f.yaml:2: shots[0]: nothing is not a mapping of keys"),
+        ("shots:\n  - seconds: 2\n", "f.yaml:2: shots[0].prompt: is missing"),
+        ("shots:\n  - prompt:\n    seconds: 2\n", "f.yaml:2: shots[0].prompt: is empty; give it a value"),
+        ("shots:\n  - prompt: ' '\n", "f.yaml:2: shots[0].prompt: is empty; write what it should say"),
+        ("shots:\n  - prompt: 1984\n", "f.yaml:2: shots[0].prompt: 1984 is not text; put it in quotes"),
+        ("shots:\n  - prompt: true\n", "f.yaml:2: shots[0].prompt: true is not text; put it in quotes"),
+        ("shots:\n  - prompt: [a]\n", "f.yaml:2: shots[0].prompt: ['a'] is not text"),
+        (f"shots:\n  - prompt: {'x' * 2001}\n", "f.yaml:2: shots[0].prompt: has 2001 characters; at most 2000"),
+        ("shots:\n  - prompt: a\n    cut: yes\n", "f.yaml:3: shots[0].cut: 'yes' is neither true nor false"),
+        ("shots:\n  - prompt: a\n    cut: 1\n", "f.yaml:3: shots[0].cut: 1 is neither true nor false"),
+        ("shots:\n  - prompt: a\n    seconds: -2\n", "f.yaml:3: shots[0].seconds: -2 is negative"),
+        ("shots:\n  - prompt: a\n    seconds: 1e99\n", "f.yaml:3: shots[0].seconds: 1e99 is too large"),
+        ("shots:\n  - prompt: a\n    seconds: .nan\n", "f.yaml:3: shots[0].seconds: '.nan' is not a time"),
+        ("shots:\n  - prompt: a\n    seconds: .inf\n", "f.yaml:3: shots[0].seconds: '.inf' is not a time"),
+        ("shots:\n  - prompt: a\n    seconds: true\n", "f.yaml:3: shots[0].seconds: true is not a time"),
+        ("shots:\n  - prompt: a\n    until: 2d\n", "f.yaml:3: shots[0].until: '2d' is not a time; write seconds, 1m30s"),
+        ("shots:\n  - prompt: a\n    secnds: 2\n", "f.yaml:3: shots[0].secnds: is no key of a shot; did you mean seconds?"),
+        ("shots:\n  - prompt: a\n    style: b\n", "f.yaml:3: shots[0].style: is a key of the film, not of a shot"),
+        ("shots:\n  - prompt: a\n    qqq: b\n", "f.yaml:3: shots[0].qqq: is no key of a shot; the keys of a shot: prompt, seconds, at,"),
+        ("shots:\n  - prompt: a\n    image: a.png\n", "f.yaml:3: shots[0].image: this version cannot start from a picture yet; leave the key out"),
+        (SHOT + "start_from: a.mp4\n", "f.yaml:2: start_from: this version cannot start from a clip or a picture yet; leave the key out"),
+        (SHOT + "output:\n  music: a.mp3\n", "f.yaml:3: output.music: this version cannot add music yet; leave the key out"),
+        (SHOT + "output:\n", "f.yaml:2: output: is empty; give it a value or leave the key out"),
+        (SHOT + "output: 4k\n", "f.yaml:2: output: '4k' is not a mapping of keys"),
+        (SHOT + "output: {crf: 99}\n", "f.yaml:2: output.crf: 99 is too large; at most 51"),
+        (SHOT + "output: {scale: 0}\n", "f.yaml:2: output.scale: 0 is too small; at least 1"),
+        (SHOT + "output: {scale: 1.5}\n", "f.yaml:2: output.scale: 1.5 is not a whole number"),
+        (SHOT + "output: {scal: 2}\n", "f.yaml:2: output.scal: is no key of output; did you mean scale?"),
+        (SHOT + "output: {fps: 2}\n", "f.yaml:2: output.fps: is a key of the film, not of output"),
+        (SHOT + "modle: diorama\n", "f.yaml:2: modle: is no key of the film; did you mean model?"),
+        (SHOT + "prompt: a boat\n", "f.yaml:2: prompt: is a key of a shot, not of the film"),
+        (SHOT + "seed: -1\n", "f.yaml:2: seed: -1 is too small; at least 0"),
+        (SHOT + f"seed: {2**63}\n", "f.yaml:2: seed: 9223372036854775808 is too large; at most 9223372036854775807"),
+        (SHOT + "seed: 1.5\n", "f.yaml:2: seed: 1.5 is not a whole number"),
+        (SHOT + "seed: true\n", "f.yaml:2: seed: true is not a whole number"),
+        (SHOT + "seed: lucky\n", "f.yaml:2: seed: 'lucky' is not a whole number"),
+        (SHOT + "steps: 0\n", "f.yaml:2: steps: 0 is too small; at least 1"),
+        (SHOT + "steps: 1e99\n", "f.yaml:2: steps: 1e99 is not a whole number"),
+        (SHOT + "steps: 1001\n", "f.yaml:2: steps: 1001 is too large; at most 1000"),
+        (SHOT + "window: 65\n", "f.yaml:2: window: 65 is too large; at most 64"),
+        (SHOT + "guidance: strong\n", "f.yaml:2: guidance: 'strong' is not a number"),
+        (SHOT + "guidance: .nan\n", "f.yaml:2: guidance: '.nan' is not a number"),
+        (SHOT + "guidance: 1e999\n", "f.yaml:2: guidance: inf is too large; at most 100"),
+        (SHOT + "guidance: -0.5\n", "f.yaml:2: guidance: -0.5 is too small; at least 0"),
+        (SHOT + "fps: fast\n", "f.yaml:2: fps: 'fast' is not a number of frames a second"),
+        (SHOT + "fps: 0\n", "f.yaml:2: fps: 0 is out of range; 1 to 240 frames a second"),
+        (SHOT + "size: 424x240\n", "f.yaml:2: size: '424x240' is not a size; write [width, height] in pixels"),
+        (SHOT + "size: [424]\n", "f.yaml:2: size: [424] is not a size"),
+        (SHOT + "size: [424, -240]\n", "f.yaml:2: size[1]: -240 is too small; at least 1"),
+        (SHOT + "size: [1.5, 240]\n", "f.yaml:2: size[0]: 1.5 is not a whole number"),
+        (SHOT + "size: [1000000, 240]\n", "f.yaml:2: size[0]: 1000000 is too large; at most 8192"),
+        (SHOT + "model: [diorama]\n", "f.yaml:2: model: ['diorama'] is not text"),
+        (SHOT + "model_options: fast\n", "f.yaml:2: model_options: 'fast' is not a mapping of keys"),
+        (SHOT + "model_options: {a: 1e999}\n", "f.yaml:2: model_options: 1e999 is too large"),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_one_line_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        build(*parse(text, "f.yaml"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_first_mistake_of_the_file_is_told() -> None:
+    with pytest.raises(UserError, match=r"^f\.yaml:2: shots"):
+        build(*parse("seed: 7\nshots: [{prompt: a, seconds: x}]\nsteps: x\nfps: x\n", "f.yaml"))
+
+
+def test_load_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "film.yaml"
+    path.write_text("shots:\n  - prompt: a\n    blend: 2\n")
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value) == f"{path}:3: shots[0].blend: is no key of a shot; did you mean blend_seconds?"
+
+
+def test_plain_data_is_a_timeline_as_well() -> None:
+    film = build({"fps": 29.97, "shots": [{"prompt": "a", "seconds": 0.1}, {"prompt": "b", "until": "1:00"}]})
+    assert film.fps == Fraction(2997, 100)
+    assert [shot.seconds for shot in film.shots] == [Time(Fraction(1, 10)), None]
+    with pytest.raises(UserError, match=r"^timeline: shots\[0\].seconds: -1 is negative$"):
+        build({"shots": [{"prompt": "a", "seconds": Decimal(-1)}]})
+
+
+def test_the_schema_describes_every_key() -> None:
+    schema = json_schema()
+    tables = [schema, *schema["$defs"].values()]
+    assert [len(table["properties"]) for table in tables] == [15, 3, 11]
+    for table in tables:
+        assert table["additionalProperties"] is False
+        for key, described in table["properties"].items():
+            assert described.get("description"), key
+            assert "null" not in str(described), key
+    assert schema["required"] == ["shots"]
+    assert schema["$defs"]["Shot"]["required"] == ["prompt"]
+    assert schema["properties"]["seed"]["maximum"] == 2**63 - 1
+    assert set(schema["properties"]) == {
+        *("model", "size", "fps", "seed", "steps", "window", "method", "style", "negative", "guidance"),
+        *("start_from", "output", "model_options", "title", "shots"),
+    }
+    assert set(schema["$defs"]["Shot"]["properties"]) == {
+        *("prompt", "seconds", "at", "until", "blend_seconds", "cut", "negative", "guidance", "seed"),
+        *("image", "title"),
+    }

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from longvid.training.muon import Muon, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16)])
+def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonal(matrix, steps=5))
+    assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_the_first_step_moves_along_the_orthogonal_factor() -> None:
+    kernel = nn.Parameter(torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0)))
+    before = kernel.detach().clone()
+    optimizer = Muon([kernel], lr=0.1, momentum=0.95, weight_decay=0.5)
+    kernel.grad = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    optimizer.step()
+    average = 0.05 * kernel.grad
+    direction = orthogonal((0.05 * kernel.grad + 0.95 * average).reshape(6, 36))
+    expected = before * (1 - 0.1 * 0.5) - 0.1 * 0.2 * 36**0.5 * direction.reshape(6, 4, 3, 3)
+    torch.testing.assert_close(kernel.detach(), expected)
+
+
+def test_a_quadratic_is_minimised() -> None:
+    torch.manual_seed(0)
+    target = torch.randn(8, 8)
+    matrix = nn.Parameter(torch.zeros(8, 8))
+    optimizer = Muon([matrix], lr=0.05)
+    for step in range(200):
+        optimizer.param_groups[0]["lr"] = 0.2 * (1 - step / 200)
+        matrix.grad = matrix.detach() - target
+        optimizer.step()
+    assert (matrix - target).square().mean() < 1e-2
