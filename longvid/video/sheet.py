@@ -1,14 +1,18 @@
-"""Contact sheets: frames of films side by side in one PNG."""
+"""Contact sheets: frames of films side by side in one PNG; and a film as a GIF, which any page plays.
+
+`python -m longvid.video.sheet FILM` writes both beside the film.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import av
 import numpy as np
+import typer
 
 from longvid.video import reader
 
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 
 def strip(film: Path, times: Sequence[Fraction | float], width_px: int) -> NDArray[np.uint8]:
     """The frames shown at these times (seconds, rising) side by side [h w 3], each `width_px` wide."""
-    wanted, pictures = list(times), []
+    wanted = list(times)
+    pictures: list[NDArray[np.uint8]] = []
     shown: NDArray[np.uint8] | None = None
     for time, pixels in reader.frames(film):
         while len(pictures) < len(wanted) and time > wanted[len(pictures)] and shown is not None:
@@ -49,3 +54,54 @@ def write_png(rows: Sequence[NDArray[np.uint8]], path: Path, gap_px: int = 4) ->
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def chapter_strips(film: Path, frames: int, width_px: int) -> list[NDArray[np.uint8]]:
+    """A strip for each chapter of the film: this many frames, evenly spaced inside it."""
+    return [
+        strip(film, [start + (end - start) * Fraction(2 * i + 1, 2 * frames) for i in range(frames)], width_px)
+        for _, start, end in reader.header(film).chapters
+    ]
+
+
+def write_gif(film: Path, path: Path, width_px: int) -> None:
+    """The whole film as a looping GIF with one palette of its own."""
+    header = reader.header(film)
+    height_px = round(header.size[1] * width_px / header.size[0])
+    with av.open(str(film)) as source, av.open(str(path), "w", options={"loop": "0"}) as container:
+        graph = av.filter.Graph()
+        begin = graph.add_buffer(template=source.streams.video[0])
+        scale = graph.add("scale", f"{width_px}:{height_px}:flags=lanczos")
+        split, palette = graph.add("split"), graph.add("palettegen", "max_colors=128")
+        apply, end = graph.add("paletteuse", "dither=none"), graph.add("buffersink")
+        begin.link_to(scale)
+        scale.link_to(split)
+        split.link_to(apply, 0, 0)
+        split.link_to(palette, 1, 0)
+        palette.link_to(apply, 0, 1)
+        apply.link_to(end)
+        graph.configure()
+        for frame in source.decode(video=0):
+            graph.push(frame)
+        graph.push(None)
+        stream = container.add_stream("gif", rate=header.fps)
+        stream.width, stream.height, stream.pix_fmt = width_px, height_px, "pal8"
+        for i in range(header.frames):
+            frame = graph.vpull()
+            frame.pts, frame.time_base = i, 1 / header.fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def main(
+    film: Annotated[Path, typer.Argument(help="A film that longvid made.")],
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each chapter on the sheet.")] = 6,
+    width_px: Annotated[int, typer.Option(min=16, help="Width of a frame.")] = 192,
+) -> None:
+    """Write FILM's contact sheet (a row for each chapter) and a GIF of it, beside it."""
+    write_png(chapter_strips(film, frames, width_px), film.with_suffix(".png"))
+    write_gif(film, film.with_suffix(".gif"), width_px)
+
+
+if __name__ == "__main__":
+    typer.run(main)

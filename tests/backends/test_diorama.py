@@ -1,0 +1,91 @@
+"""Every installed backend keeps the contract; the bundled one ships whole, small and the same every time."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import longvid
+from longvid import plugins
+from longvid.backends.contract import check_backend
+from longvid.backends.diorama import WEIGHTS, Diorama
+from longvid.backends.diorama.film import FILES, DioramaFilm
+from longvid.errors import UserError
+from longvid.video import reader
+
+MODEL_CARD = "MODEL_CARD.md"
+
+
+@pytest.mark.parametrize("name", plugins.registered())
+def test_an_installed_backend_keeps_the_contract(name: str) -> None:
+    backend = plugins.backend(name)
+    assert backend.name == name
+    check_backend(backend)
+
+
+def test_diorama_is_installed() -> None:
+    assert "diorama" in plugins.registered()
+    assert plugins.backend("diorama") == Diorama()
+
+
+# What ships
+
+
+def test_weights_and_their_card_ship_and_nothing_else() -> None:
+    assert {path.name for path in WEIGHTS.iterdir()} == {*FILES, MODEL_CARD}
+
+
+def test_the_weights_are_at_most_16_mb_of_safetensors() -> None:
+    """Read as safetensors, and as nothing that could run code."""
+    for name in FILES:
+        with safe_open(WEIGHTS / name, "pt") as file:
+            assert len(file.keys()) > 0
+    assert sum((WEIGHTS / name).stat().st_size for name in FILES) <= 16_000_000
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no codec\.safetensors there; a diorama folder holds"):
+        DioramaFilm.load(tmp_path, torch.device("cpu"), torch.float32)
+
+
+# What it knows
+
+
+def test_words_outside_its_world_are_named_once_and_in_order() -> None:
+    prompt = "A red Zeppelin, over the sea; a zeppelin made of cheese at dawn"
+    assert Diorama().unknown_words(prompt) == ["zeppelin", "made", "cheese"]
+    assert Diorama().unknown_words("a red balloon drifting right over green hills at dawn") == []
+    assert Diorama().unknown_words("") == []
+
+
+def test_an_unknown_word_is_not_read() -> None:
+    film = Diorama().for_film((96, 64), Fraction(12), {}, torch.device("cpu"), torch.float32)
+    encoder = film.text_encoder()
+    known, more = encoder(["a boat at night"]), encoder(["a boat cheese at night"])
+    assert torch.equal(known.embeddings, more.embeddings)
+    assert encoder.unknown_words("a boat cheese at night") == ["cheese"]
+
+
+# What it shows
+
+
+def test_three_chunks_twice_are_the_same_bytes(tmp_path: Path) -> None:
+    timeline = {
+        "seed": 7,
+        "model": "diorama",
+        "steps": 4,
+        "shots": [
+            {"prompt": "a red boat on a calm sea at dawn", "seconds": "32f"},
+            {"prompt": "the city at night", "seconds": "16f"},
+        ],
+    }
+    one, same = (longvid.render(timeline, tmp_path / name, device="cpu") for name in ("1.mp4", "2.mp4"))
+    header = reader.header(one)
+    assert (header.frames, header.fps, header.size) == (48, Fraction(12), (384, 256))
+    assert one.read_bytes() == same.read_bytes()
+    other = longvid.render(timeline, tmp_path / "3.mp4", device="cpu", seed=8)
+    assert one.read_bytes() != other.read_bytes()
