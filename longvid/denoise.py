@@ -1,5 +1,4 @@
 """The one loop: it takes any method's window steps from noise to finished units."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Where a film is computed and in which dtype: chosen here and nowhere else."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

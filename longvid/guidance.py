@@ -1,9 +1,8 @@
 """From a Denoiser to what the loop calls: classifier-free guidance, and networks with one text a sample."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -75,10 +74,26 @@ class PromptText:
     nulls: Prompts
     mix: Tensor
 
+    @staticmethod
+    def of(prompts: Prompts, nulls: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> PromptText:
+        """As `Film.text` has them: ``nulls`` hold p rows, each replaced by that prompt's negative if any."""
+        if negatives:
+            embeddings, mask = nulls.embeddings.clone(), nulls.mask.clone()
+            for row, negative in negatives.items():
+                embeddings[row], mask[row] = negative.embeddings[0], negative.mask[0]
+            nulls = Prompts(embeddings, mask)
+        return PromptText(prompts, nulls, mix)
+
     def for_units(self, units: Sequence[int]) -> PromptText:
         mix = self.mix[list(units)]
         used = mix.any(0)
         return PromptText(_rows(self.prompts, used), _rows(self.nulls, used), mix[:, used])
+
+    def to(self, device: torch.device) -> PromptText:
+        def moved(prompts: Prompts) -> Prompts:
+            return Prompts(prompts.embeddings.to(device), prompts.mask.to(device))
+
+        return PromptText(moved(self.prompts), moved(self.nulls), self.mix.to(device))
 
     def null(self) -> PromptText:
         return replace(self, prompts=self.nulls)

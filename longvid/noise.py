@@ -1,5 +1,4 @@
 """Noise that depends on nothing but who asks for it, so that nothing of a generator has to be saved."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ steps.
 
 All times are fp32 tensors in [0, 1] that broadcast to the latents, so every frame may have its own.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Every hop from a timeline to its MP4, in order. (Named so that ``longvid.render`` can be the function.)"""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -269,7 +268,7 @@ def encode_prompts(film: Film, planned: RenderPlan) -> Text:
     """All prompts encoded; the encoder lives only here, so its memory is free again afterwards."""
     encoder = film.text_encoder()
     prompts = encoder(planned.prompts)
-    negatives = encoder(planned.negatives) if any(planned.negatives) else None
+    negatives = {row: encoder([negative]) for row, negative in enumerate(planned.negatives) if negative}
     mix = torch.zeros(len(planned.units), len(planned.prompts))
     for unit in planned.units:
         for prompt, weight in unit.mix:

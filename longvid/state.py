@@ -14,7 +14,6 @@ Every file appears whole or not at all (temporary name, fsync, rename). A JSON f
 SHA-256 of its own content, every other file's is in its chunk's record: a chunk counts as finished when its
 record's seal and the files it names are right, so a kill at any moment leaves either the chunk or nothing.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """What the tests of the loop share: small films of the tiny backend, and of fields with known integrals."""
 
-# ruff: noqa: TID253
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,7 +66,7 @@ def tiny_predict(
     mix: Sequence[Sequence[float]], prompts: Sequence[str] = ("a red boat", "a storm")
 ) -> Predict:
     film = TinyBackend().for_film((24, 16), Fraction(12), {}, CPU, torch.float32)
-    text = film.text(film.text_encoder()(prompts), None, torch.tensor(mix, dtype=torch.float32))
+    text = film.text(film.text_encoder()(prompts), {}, torch.tensor(mix, dtype=torch.float32))
     return classifier_free(film.denoiser(), text, [2.0] * len(mix))
 
 

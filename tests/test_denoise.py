@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 from __future__ import annotations
 
 import math
@@ -209,7 +208,7 @@ def test_going_on_from_any_state_gives_the_same_bits(solver: Solver) -> None:
 def test_a_film_on_a_gpu_stays_there_and_is_the_same_film(solver: Solver) -> None:
     def render(device: str) -> list[Tensor]:
         film = TinyBackend().for_film((24, 16), Fraction(12), {}, torch.device(device), torch.float32)
-        text = film.text(film.text_encoder()(["a red boat"]), None, torch.ones(6, 1))
+        text = film.text(film.text_encoder()(["a red boat"]), {}, torch.ones(6, 1))
         predict = classifier_free(film.denoiser(), text, [2.0] * 6)
         empty = fresh(SHAPE, torch.device(device))
         latents = []

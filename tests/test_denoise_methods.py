@@ -1,6 +1,5 @@
 """Other methods through the loop's one rule, against literal versions of them."""
 
-# ruff: noqa: TID253
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -64,7 +63,7 @@ def test_every_unit_is_guided_by_its_own_scale() -> None:
 def test_scale_one_costs_one_call_and_is_the_conditional_prediction_to_the_bit() -> None:
     film = tiny_film()
     text = film.text(
-        encode("a red boat", "a storm"), None, torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1], [0, 1]])
+        encode("a red boat", "a storm"), {}, torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1], [0, 1]])
     )
     units = (0, 1, 2, 3)
     conditional = film.denoiser()(X, T, text.for_units(units))
@@ -94,8 +93,8 @@ def test_predictions_of_a_narrow_dtype_are_guided_in_fp32() -> None:
 def test_a_negative_prompt_stands_in_for_the_null() -> None:
     film = tiny_film()
     mix = torch.ones(UNITS, 1)
-    avoided = film.text(encode("a red boat"), encode("blurry"), mix).null()
-    asked = film.text(encode("blurry"), None, mix)
+    avoided = film.text(encode("a red boat"), {0: encode("blurry")}, mix).null()
+    asked = film.text(encode("blurry"), {}, mix)
     assert torch.equal(film.denoiser()(X, T, avoided), film.denoiser()(X, T, asked))
 
 
@@ -137,5 +136,14 @@ def test_per_prompt_takes_nothing_from_a_prompt_that_is_not_its_own() -> None:
 
 def test_per_prompt_of_one_prompt_is_the_network_itself() -> None:
     film = tiny_film()
-    text = film.text(encode("a red boat"), None, torch.ones(UNITS, 1))
+    text = film.text(encode("a red boat"), {}, torch.ones(UNITS, 1))
     assert torch.equal(per_prompt(film.denoiser())(X, T, text), film.denoiser()(X, T, text))
+
+
+def test_a_negative_stands_in_for_the_null_of_its_own_prompt_only() -> None:
+    film = tiny_film()
+    prompts, mix = encode("a red boat", "a storm"), torch.tensor([[1.0, 0], [0, 1]])
+    plain = film.text(prompts, {}, mix).null()
+    avoided = film.text(prompts, {1: encode("blurry")}, mix).null()
+    assert torch.equal(avoided.prompts.embeddings[0], plain.prompts.embeddings[0])
+    assert torch.equal(avoided.prompts.embeddings[1], encode("blurry").embeddings[0])

@@ -1,4 +1,4 @@
-"""The import rule: every module imports only from layers before its own, and light ones import nothing heavy."""
+"""The import rule: a module imports only from layers before its own, and light ones import nothing heavy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MODULES = dict(modules())
 
 
 def layer(name: str) -> int:
-    """The module's place in LAYERS: by its own name, then as what lies inside a backend, then by its folder."""
+    """The module's place in LAYERS: by its name, then as what lies inside a backend, then by its folder."""
     inside_backend = name.startswith("backends.")
     for i, names in enumerate(LAYERS):
         if name in names or (inside_backend and "backends.*" in names):

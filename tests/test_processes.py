@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 from __future__ import annotations
 
 import math

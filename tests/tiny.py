@@ -8,7 +8,6 @@ mixes frames, so that a window's content matters; has a time a frame; and hears 
 hashed to a vector. Its clean estimates lie in (-1, 1), so a film's pixels do. A word that begins with "zz" is
 unknown to it.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -117,11 +116,9 @@ class TinyFilm:
     def text_encoder(self) -> TinyTextEncoder:
         return TinyTextEncoder(self.device)
 
-    def text(self, prompts: Prompts, negatives: Prompts | None, mix: Tensor) -> PromptText:
-        nulls = (
-            Prompts(torch.zeros_like(prompts.embeddings), prompts.mask) if negatives is None else negatives
-        )
-        return PromptText(prompts, nulls, mix.to(self.device))
+    def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> PromptText:
+        nulls = Prompts(torch.zeros_like(prompts.embeddings), prompts.mask)
+        return PromptText.of(prompts, nulls, negatives, mix).to(self.device)
 
     def denoiser(self) -> TinyDenoiser:
         return TinyDenoiser(self.gain, self.device, self.dtype)

@@ -162,10 +162,11 @@ class Film(Protocol):
         """Loaded anew at each call and held by the caller only, so that dropping it frees its memory."""
         ...
 
-    def text(self, prompts: Prompts, negatives: Prompts | None, mix: Tensor) -> Text:
+    def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> Text:
         """Text over all units of the film: `mix` [k p] has each unit's shares of the prompts, rows sum to 1.
 
-        `negatives` [p ...] stand in for the null prompt, one for each prompt, where they are given.
+        `negatives`: of the prompts that have one, by their row, the encoded negative [1 n d] that stands in
+        for the null prompt. Tensors come on the CPU.
         """
         ...
 

@@ -151,7 +151,7 @@ def check_text(film: Film, geometry: Geometry, size: tuple[int, int], device: st
         return denoiser(x, t, text)
 
     def film_text(*shares: Sequence[float]) -> Text:
-        return film.text(both, None, torch.tensor(shares, dtype=torch.float32))
+        return film.text(both, {}, torch.tensor(shares, dtype=torch.float32))
 
     def told(*shares: Sequence[float]) -> Text:
         """As the loop has it: the units of a window, with the prompts that they use."""
@@ -175,7 +175,7 @@ def check_text(film: Film, geometry: Geometry, size: tuple[int, int], device: st
         "a prompt that no unit of the window uses changes the window's numbers",
     )
     _require(
-        torch.equal(plain, predict(film.text(encoder(PROMPTS[:1]), None, torch.ones(3, 1)))),
+        torch.equal(plain, predict(film.text(encoder(PROMPTS[:1]), {}, torch.ones(3, 1)))),
         "text.for_units must drop the prompts that its units do not use: they change the last bits",
     )
     _require(
@@ -185,7 +185,7 @@ def check_text(film: Film, geometry: Geometry, size: tuple[int, int], device: st
     _require(
         not torch.equal(plain, predict(told(first, first, first).null())), "text.null() is the prompt itself"
     )
-    avoided = film.text(encoder(PROMPTS[:1]), encoder(PROMPTS[1:]), torch.ones(3, 1))
+    avoided = film.text(encoder(PROMPTS[:1]), {0: encoder(PROMPTS[1:])}, torch.ones(3, 1))
     _require_close(
         predict(avoided.null()),
         predict(told(second, second, second)),
@@ -199,7 +199,7 @@ def check_text(film: Film, geometry: Geometry, size: tuple[int, int], device: st
         and not torch.equal(_unit(blend, 1, 3), _unit(other, 1, 3)),
         "a blend of two prompts equals one of them",
     )
-    twice = film.text(encoder([PROMPTS[0]] * 2), None, torch.tensor([[0.25, 0.75]] * 3))
+    twice = film.text(encoder([PROMPTS[0]] * 2), {}, torch.tensor([[0.25, 0.75]] * 3))
     _require_close(
         predict(twice), plain, "a blend of a prompt with itself must be that prompt; weights sum to 1"
     )
@@ -216,7 +216,7 @@ def check_denoiser(film: Film, geometry: Geometry, size: tuple[int, int], device
     prompts = film.text_encoder()(PROMPTS[:1])
 
     def text(units: int) -> Text:
-        return film.text(prompts, None, torch.ones(units, 1))
+        return film.text(prompts, {}, torch.ones(units, 1))
 
     for units in (1, geometry.window_units + 1):
         x, t = _window(geometry, size, device, units)
@@ -311,7 +311,7 @@ def check_same_again(film: Film, again: Film, geometry: Geometry, size: tuple[in
     _require(film.fingerprint == again.fingerprint, "film.fingerprint changes from one load to the next")
     x, t = _window(geometry, size, device, units=1)
     first, second = (
-        each.denoiser()(x, t, each.text(each.text_encoder()(PROMPTS[:1]), None, torch.ones(1, 1)))
+        each.denoiser()(x, t, each.text(each.text_encoder()(PROMPTS[:1]), {}, torch.ones(1, 1)))
         for each in (film, again)
     )
     _require(
@@ -332,7 +332,7 @@ def check_independence(film: Film, geometry: Geometry, size: tuple[int, int], de
     encoded = film.text_encoder()(PROMPTS)
 
     def render(last: tuple[float, float]) -> list[Tensor]:
-        text = film.text(encoded, None, torch.tensor([(1.0, 0.0)] * (units - 1) + [last]))
+        text = film.text(encoded, {}, torch.tensor([(1.0, 0.0)] * (units - 1) + [last]))
         states = denoise(
             METHODS["progressive"]([units], window, window),
             fresh(shape, torch.device(device)),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PROMPTS = ("a red boat on a calm sea at dawn", "the sea in the rain at night", "a city in the snow")
 SHORT_SECONDS = 10
-CALL_SECONDS = 1.0
+CALL_SECONDS = 0.5
 """Each window size is measured for about this long."""
 
 

@@ -1,11 +1,11 @@
 """Clips of diorama's world on disk, as arrays that training maps into memory."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -42,27 +42,23 @@ class Clips:
         return range(self.held_out.start)
 
 
-def _draw(seed: int, index: int) -> world.Clip:
-    return world.draw_clip(np.random.default_rng((seed, index)), CHUNKS, SWITCH_SHARE)
-
-
-def _render_part(folder: Path, seed: int, count: int, part: range) -> list[tuple[int, list[Spec]]]:
+def _render_part(folder: Path, seed: int, chunks: int, part: range) -> list[tuple[int, list[Spec]]]:
     frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r+")
     box = np.lib.format.open_memmap(folder / "box.npy", mode="r+")
     spec_index = np.lib.format.open_memmap(folder / "spec_index.npy", mode="r+")
     settled = np.lib.format.open_memmap(folder / "settled.npy", mode="r+")
     specs = []
     for i in part:
-        clip = _draw(seed, i)
+        clip = world.draw_clip(np.random.default_rng((seed, i)), chunks, SWITCH_SHARE)
         frames[i], box[i], spec_index[i], settled[i] = clip.frames, clip.box, clip.spec_index, clip.settled
         specs.append((i, list(clip.specs)))
     return specs
 
 
-def render_clips(folder: Path, count: int, seed: int, processes: int) -> Clips:
-    """Render `count` clips into `folder`, each from (seed, its index), and map them."""
+def render_clips(folder: Path, count: int, seed: int, processes: int, chunks: int = CHUNKS) -> Clips:
+    """Render `count` clips of `chunks` chunks into `folder`, each from (seed, its index), and map them."""
     folder.mkdir(parents=True, exist_ok=True)
-    length = CHUNKS * world.CHUNK_FRAMES
+    length = chunks * world.CHUNK_FRAMES
     for name, dtype, shape in (
         ("frames", np.uint8, (count, length, world.HEIGHT_PX, world.WIDTH_PX, 3)),
         ("box", np.float32, (count, length, 4)),
@@ -71,8 +67,8 @@ def render_clips(folder: Path, count: int, seed: int, processes: int) -> Clips:
     ):
         np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
     parts = [range(i, count, processes) for i in range(processes)]
-    with ProcessPoolExecutor(processes) as pool:
-        jobs = [pool.submit(_render_part, folder, seed, count, part) for part in parts]
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        jobs = [pool.submit(_render_part, folder, seed, chunks, part) for part in parts]
         specs = dict(pair for job in jobs for pair in job.result())
     (folder / "specs.json").write_text(json.dumps([specs[i] for i in range(count)]))
     return load_clips(folder)

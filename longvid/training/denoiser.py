@@ -1,5 +1,4 @@
 """Training diorama's text encoder and denoiser on the latents of its world."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from einops import rearrange, reduce
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -47,7 +47,7 @@ def train_text(out: Path, steps: int, seed: int, report: Callable[[str], None]) 
     for step in range(steps):
         loss = torch.stack([nn.functional.cross_entropy(x, y) for x, y in _named(encoder, rng, 256)]).sum()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         if (step + 1) % 200 == 0 or step + 1 == steps:
@@ -80,12 +80,13 @@ def _named(
 
 @dataclass(frozen=True)
 class LatentClips:
-    """latents [n c f h w] half; object_cells [n f h w] bool; spec_index, settled [n k], a chunk's first frame's."""
+    """latents [n c f h w] half; object_cells [n f h w] bool; spec_index and settled [n k], as they are at a
+    chunk's first frame."""
 
     latents: Tensor
     object_cells: Tensor
-    spec_index: np.ndarray  # type: ignore[type-arg]
-    settled: np.ndarray  # type: ignore[type-arg]
+    spec_index: NDArray[np.int64]
+    settled: NDArray[np.bool_]
     specs: list[list[captions.Spec]]
     training: range
     held_out: range
@@ -104,14 +105,12 @@ class LatentClips:
         )
 
 
-def _object_cells(box: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def _object_cells(box: NDArray[np.float32]) -> Tensor:
     """Latent cells [n f h w] that the object's box [n frames 4] touches in any of a latent's frames."""
     groups = rearrange(np.asarray(box), "n (f t) edge -> edge n f t 1 1", t=codec.LATENT_FRAMES)
     left, top, right, bottom = groups
-    x, y = (
-        np.arange(SIZE.latent_width) * codec.PIXEL_STRIDE,
-        np.arange(SIZE.latent_height)[:, None] * codec.PIXEL_STRIDE,
-    )
+    x = np.arange(SIZE.latent_width) * codec.PIXEL_STRIDE
+    y = np.arange(SIZE.latent_height)[:, None] * codec.PIXEL_STRIDE
     inside = (x + codec.PIXEL_STRIDE > left) & (x < right) & (y + codec.PIXEL_STRIDE > top) & (y < bottom)
     return torch.from_numpy(inside.any(2))
 
@@ -147,25 +146,25 @@ def draw_batch(
     """
     k = window.chunks
     count = max(1, round(size * (WINDOW_UNITS + 1) / k))
-    picked, starts = [], []
-    while len(picked) < count:
+    places: list[tuple[int, int]] = []
+    while len(places) < count:
         clip, start = clips[rng.integers(len(clips))], int(rng.integers(data.spec_index.shape[1] - k + 1))
         if window.context or data.settled[clip, start]:
-            picked.append(clip)
-            starts.append(start)
-    said, mix = [], torch.zeros(count, k, 2)
-    for row, (clip, start) in enumerate(zip(picked, starts, strict=True)):
+            places.append((clip, start))
+    said: list[str] = []
+    mix = torch.zeros(count, k, 2)
+    for row, (clip, start) in enumerate(places):
         drop = rng.random() < dropout
         specs = data.specs[clip]
         said += ["" if drop else captions.compose(specs[min(i, len(specs) - 1)], rng)[0] for i in range(2)]
         mix[row, range(k), data.spec_index[clip, start : start + k].tolist()] = 1.0
     with torch.inference_mode():
         tokens = rearrange(encoder(text.tokenize(said)), "(b p) a v -> b p a v", p=2).clone()
-    latents = [slice(s * CHUNK_LATENTS, (s + k) * CHUNK_LATENTS) for s in starts]
+    spans = [(clip, slice(start * CHUNK_LATENTS, (start + k) * CHUNK_LATENTS)) for clip, start in places]
     times, counts = draw_times(rng, window, count, WINDOW_UNITS, CHUNK_LATENTS, STEPS)
     return Batch(
-        torch.stack([data.latents[i, :, at] for i, at in zip(picked, latents, strict=True)]).float(),
-        torch.stack([data.object_cells[i, at] for i, at in zip(picked, latents, strict=True)]),
+        torch.stack([data.latents[clip, :, span] for clip, span in spans]).float(),
+        torch.stack([data.object_cells[clip, span] for clip, span in spans]),
         times,
         counts,
         tokens,
@@ -177,11 +176,12 @@ def velocity_error(model: nn.Module, batch: Batch, noise: Tensor) -> Tensor:
     """Squared error of the velocity [b f h w], mean over channels; noise like batch.clean."""
     t = batch.times[:, None, :, None, None]
     with torch.autocast("cpu", torch.bfloat16):
-        velocity = model((1 - t) * batch.clean + t * noise, batch.times, batch.tokens, batch.mix)
+        velocity: Tensor = model((1 - t) * batch.clean + t * noise, batch.times, batch.tokens, batch.mix)
     return (velocity.float() - (noise - batch.clean)).square().mean(1)
 
 
 def weighted_loss(error: Tensor, batch: Batch) -> Tensor:
+    """Mean of the error [b f h w] over what carries loss, the object's cells counting more."""
     weight = batch.counts[..., None, None] * (1 + OBJECT_WEIGHT * batch.object_cells)
     return (error * weight).sum() / weight.sum()
 
@@ -189,7 +189,8 @@ def weighted_loss(error: Tensor, batch: Batch) -> Tensor:
 @dataclass(frozen=True)
 class Recipe:
     """`short_steps` of the steps come first, on short windows without context, which teach the text and how a
-    picture forms; the rate falls linearly over the last `cooldown_steps`. `batch` is full windows a process."""
+    picture forms; the rate falls linearly over the last `cooldown_steps`. `batch` is full windows a process.
+    A checkpoint and a line of figures are written every `checkpoint_steps` and at the end."""
 
     steps: int
     short_steps: int
@@ -200,6 +201,7 @@ class Recipe:
     lr: float = 3e-3
     warmup_steps: int = 30
     average: float = 0.998
+    checkpoint_steps: int = 500
 
     def rate(self, step: int) -> float:
         left = (self.steps - step) / max(1, self.cooldown_steps)
@@ -255,20 +257,16 @@ def train_denoiser(
             o.load_state_dict(state)
     clock, losses = time.monotonic() - spent, []
     for step in range(begin, recipe.steps):
-        shared, rng = (
-            np.random.default_rng((recipe.seed, step)),
-            np.random.default_rng((recipe.seed, 1 + rank, step)),
-        )
-        window = (
-            short_window(shared) if step < recipe.short_steps else draw_window(shared, WINDOW_UNITS, SHARES)
-        )
+        shared = np.random.default_rng((recipe.seed, step))
+        rng = np.random.default_rng((recipe.seed, 1 + rank, step))
+        short = step < recipe.short_steps
+        window = short_window(shared) if short else draw_window(shared, WINDOW_UNITS, SHARES)
         batch = draw_batch(data, data.training, window, recipe.batch, encoder, rng, CAPTION_DROPOUT)
-        noise = torch.randn(
-            batch.clean.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62)))
-        )
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        noise = torch.randn(batch.clean.shape, generator=generator)
         loss = weighted_loss(velocity_error(model, batch, noise), batch)
         model.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if recipe.processes > 1:
             average_gradients(model, recipe.processes)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -282,14 +280,11 @@ def train_denoiser(
             for key, value in model.state_dict().items():
                 average[key].lerp_(value, 1 - keep)
         last = step + 1 == recipe.steps
-        if rank == 0 and ((step + 1) % 500 == 0 or last):
+        if rank == 0 and ((step + 1) % recipe.checkpoint_steps == 0 or last):
             seconds = time.monotonic() - clock
             figures = measure_denoiser(average, data, encoder)
-            row = {
-                "step": step + 1,
-                "seconds": round(seconds),
-                "loss": round(float(np.mean(losses[-200:])), 4),
-            } | figures
+            loss_mean = round(float(np.mean(losses[-200:])), 4)
+            row = {"step": step + 1, "seconds": round(seconds), "loss": loss_mean} | figures
             with (folder / "metrics.jsonl").open("a") as lines:
                 lines.write(json.dumps(row) + "\n")
             report(json.dumps(row))
@@ -309,6 +304,7 @@ def train_denoiser(
 
 
 def average_gradients(model: nn.Module, processes: int) -> None:
+    """Give every process the mean of all processes' gradients; one that a process lacks counts as 0."""
     parameters = list(model.parameters())
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     flat = torch.cat([g.reshape(-1) for g in gradients])
@@ -329,8 +325,8 @@ CHECKS: dict[str, Window] = {
 def measure_denoiser(
     weights: dict[str, Tensor], data: LatentClips, encoder: text.AttributeEncoder
 ) -> dict[str, float]:
-    """Unweighted velocity error on held-out clips, whole and on the object's cells, by kind of window; and the
-    text check: the error at t = 0.95 without context under the right, another clip's and no caption."""
+    """Unweighted velocity error on held-out clips, whole and on the object's cells, by kind of window; and
+    the text check: the error at t = 0.95 without context under the right, another clip's and no caption."""
     model = Denoiser(SIZE).eval()
     model.load_state_dict(weights)
     figures: dict[str, float] = {}
@@ -344,9 +340,8 @@ def measure_denoiser(
             errors.append((error[counts].mean().item(), error[counts & batch.object_cells].mean().item()))
         whole, cells = np.mean(errors, 0)
         figures |= {name: round(float(whole), 4), f"{name}_object": round(float(cells), 4)}
-    batch = draw_batch(
-        data, data.held_out, Window("uniform", 0, 2, False), 16, encoder, np.random.default_rng(9), 0.0
-    )
+    early = Window("uniform", 0, 2, False)
+    batch = draw_batch(data, data.held_out, early, 16, encoder, np.random.default_rng(9), 0.0)
     batch = replace(batch, times=torch.full_like(batch.times, 0.95))
     noise = torch.randn(batch.clean.shape, generator=torch.Generator().manual_seed(9))
     null = encoder(text.tokenize([""]))[None].expand_as(batch.tokens)

@@ -3,7 +3,6 @@
 Four steps, each left out when its file is there already, so that a stopped run goes on: clips of the world,
 the codec, the text encoder, the denoiser; then OUT/weights holds what the package ships.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -15,21 +14,15 @@ from typing import Annotated
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import typer
 from safetensors.torch import load_file, save_file
+from torch.multiprocessing.spawn import spawn
 
 from longvid.devices import keep_memory
+from longvid.plugins import FOLDER_FILE
 from longvid.training.clips import Clips, load_clips, render_clips
 from longvid.training.codec import encode, load_codec, measure_codec, train_codec
-from longvid.training.denoiser import (
-    SIZE,
-    LatentClips,
-    Recipe,
-    load_encoder,
-    train_denoiser,
-    train_text,
-)
+from longvid.training.denoiser import SIZE, LatentClips, Recipe, load_encoder, train_denoiser, train_text
 
 
 def say(line: str) -> None:
@@ -68,7 +61,7 @@ def prepare(folder: Path, clips: int, codec_steps: int, text_steps: int, seed: i
 
 
 def package(folder: Path) -> None:
-    """Half-precision copies of the three networks, as the package ships them."""
+    """Half-precision copies of the three networks and the backend's name, as the package ships them."""
     weights = folder / "weights"
     weights.mkdir(exist_ok=True)
     for name, metadata in (("codec", None), ("text", None), ("denoiser", SIZE.to_metadata())):
@@ -76,6 +69,7 @@ def package(folder: Path) -> None:
         save_file(
             {k: v.half().contiguous() for k, v in tensors.items()}, weights / f"{name}.safetensors", metadata
         )
+    (weights / FOLDER_FILE).write_text(json.dumps({"backend": "diorama"}) + "\n")
     say(f"{weights}: {sum(f.stat().st_size for f in weights.iterdir()) / 1e6:.1f} MB")
 
 
@@ -107,7 +101,7 @@ def main(
     if processes == 1:
         train_in_process(0, out, recipe, port)
     else:
-        mp.spawn(train_in_process, (out, recipe, port), processes)
+        spawn(train_in_process, (out, recipe, port), processes)
     package(out)
 
 

@@ -1,8 +1,7 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix is brought near to an orthogonal one by Newton-Schulz steps.
+"""Muon (Jordan et al. 2024): momentum whose matrix is brought near an orthogonal one by Newton-Schulz steps.
 
 torch.optim.Muon takes matrices only; this one takes a convolution's kernel as the matrix (out, in · kh · kw).
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -24,7 +23,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
+        """One update; the closure that torch's optimizers may be given is not called."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -34,15 +34,14 @@ class Muon(torch.optim.Optimizer):
                 matrix = p.grad.lerp(average, group["momentum"]).reshape(len(p), -1)
                 rows, columns = matrix.shape
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(
-                    orthogonal(matrix).reshape(p.shape), alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5
-                )
+                rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
+                p.add_(orthogonal(matrix).reshape(p.shape), alpha=-rate)
 
 
 def orthogonal(matrix: Tensor, steps: int = 4) -> Tensor:
     """Nearly U Vᵀ of the matrix's singular decomposition [rows columns], by a quintic iteration in bf16."""
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x: Tensor = (matrix.T if tall else matrix).bfloat16()
     x = x / (x.norm() + 1e-7)
     a, b, c = NEWTON_SCHULZ
     for _ in range(steps):

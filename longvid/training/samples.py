@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def flow(film: Path) -> dict[str, float]:
     """Frame differences (mean absolute, 0..255) at the switches of prompt and in the 2 s after them, each
     over the film's median difference: 1 is a switch that cannot be seen in one frame."""
     pictures = [pixels.astype(np.int16) for _, pixels in reader.frames(film)]
-    steps = np.array([np.abs(b - a).mean() for a, b in zip(pictures, pictures[1:], strict=False)])
+    steps = np.array([np.abs(b - a).mean() for a, b in pairwise(pictures)])
     switches = [SHOT_CHUNKS * world.CHUNK_FRAMES * shot for shot in range(1, SHOTS)]
     return {
         "at_switch": round(float(max(steps[s - 1] for s in switches) / np.median(steps)), 2),

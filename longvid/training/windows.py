@@ -1,5 +1,4 @@
-"""The noise levels that training draws: the states that sampling meets, and three simpler kinds beside them."""
-# ruff: noqa: TID253
+"""The noise levels that training draws: the states that sampling meets, and three simpler kinds besides."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ JITTER = 0.4
 
 @dataclass(frozen=True)
 class Window:
-    """What every sample of a batch shares: `noisy` chunks at the positions from `first` on (0 is the oldest of
-    K), behind a clean chunk where `context`."""
+    """What every sample of a batch shares: `noisy` chunks at the positions from `first` on (0 is the oldest
+    of K), behind a clean chunk where `context`."""
 
     kind: Kind
     first: int
@@ -64,9 +63,8 @@ def draw_times(
     shape = (batch, window.noisy)
     if window.kind == "progressive":
         position = window.first + np.arange(window.noisy)
-        level = (position + 1 - rng.random((batch, 1))) / units + JITTER / steps * rng.standard_normal(
-            (batch, 1)
-        )
+        stage = rng.random((batch, 1))
+        level = (position + 1 - stage) / units + JITTER / steps * rng.standard_normal((batch, 1))
     elif window.kind == "independent":
         level = rng.random((batch, window.noisy * chunk_latents))
     else:

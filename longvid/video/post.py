@@ -1,5 +1,4 @@
 """From the codec's frames to the pixels of the film."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """The frames of a file."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ def strip(film: Path, times: Sequence[Fraction | float], width_px: int) -> NDArr
 def _shrink(pixels: NDArray[np.uint8], width_px: int) -> NDArray[np.uint8]:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
     height_px = round(frame.height * width_px / frame.width)
-    return frame.reformat(width_px, height_px, interpolation="LANCZOS").to_ndarray().astype(np.uint8, copy=False)
+    return (
+        frame.reformat(width_px, height_px, interpolation="LANCZOS").to_ndarray().astype(np.uint8, copy=False)
+    )
 
 
 def write_png(rows: Sequence[NDArray[np.uint8]], path: Path, gap_px: int = 4) -> None:
@@ -59,7 +61,9 @@ def write_png(rows: Sequence[NDArray[np.uint8]], path: Path, gap_px: int = 4) ->
 def chapter_strips(film: Path, frames: int, width_px: int) -> list[NDArray[np.uint8]]:
     """A strip for each chapter of the film: this many frames, evenly spaced inside it."""
     return [
-        strip(film, [start + (end - start) * Fraction(2 * i + 1, 2 * frames) for i in range(frames)], width_px)
+        strip(
+            film, [start + (end - start) * Fraction(2 * i + 1, 2 * frames) for i in range(frames)], width_px
+        )
         for _, start, end in reader.header(film).chapters
     ]
 

@@ -3,7 +3,6 @@
 Equal frames give equal bytes, on any number of cores and in any process: x264 runs on one thread with code
 that does not depend on the CPU's features, and nothing that is written holds a date, a host or a path.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 It takes a time per latent frame, and one text a sample, so it is evaluated once a prompt; its VAE is causal,
 so a run's first chunk is shorter, and the carry holds the features that its convolutions remember.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -83,9 +82,9 @@ class SkyReelsFilm:
     def text_encoder(self) -> HashEncoder:
         return HashEncoder()
 
-    def text(self, prompts: Prompts, negatives: Prompts | None, mix: Tensor) -> PromptText:
-        null = HashEncoder()([""] * len(prompts.mask))
-        return PromptText(prompts, negatives or null, mix)
+    def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> PromptText:
+        nulls = HashEncoder()([""] * len(prompts.mask))
+        return PromptText.of(prompts, nulls, negatives, mix)
 
     def denoiser(self) -> Denoiser:
         transformer = self._transformer

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 from __future__ import annotations
 
 import itertools
@@ -156,7 +155,7 @@ BROKEN: dict[str, tuple[type, str, Any, str]] = {
     "negatives are ignored": (
         TinyFilm,
         "text",
-        lambda self, prompts, negatives, mix: text(self, prompts, None, mix),
+        lambda self, prompts, negatives, mix: text(self, prompts, {}, mix),
         "with a negative prompt, text.null()",
     ),
     "no blend": (

@@ -15,9 +15,10 @@ from longvid.backends.contract import check_backend
 from longvid.backends.diorama import WEIGHTS, Diorama
 from longvid.backends.diorama.film import FILES, DioramaFilm
 from longvid.errors import UserError
+from longvid.plugins import FOLDER_FILE
 from longvid.video import reader
 
-MODEL_CARD = "MODEL_CARD.md"
+MODEL_CARD, SHEET = "MODEL_CARD.md", "samples.png"
 
 
 @pytest.mark.parametrize("name", plugins.registered())
@@ -36,7 +37,7 @@ def test_diorama_is_installed() -> None:
 
 
 def test_weights_and_their_card_ship_and_nothing_else() -> None:
-    assert {path.name for path in WEIGHTS.iterdir()} == {*FILES, MODEL_CARD}
+    assert {path.name for path in WEIGHTS.iterdir()} == {*FILES, FOLDER_FILE, MODEL_CARD, SHEET}
 
 
 def test_the_weights_are_at_most_16_mb_of_safetensors() -> None:

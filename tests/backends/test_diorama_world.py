@@ -54,8 +54,8 @@ def test_the_box_holds_the_object(shape: int, motion: int) -> None:
     differs = np.abs(shown.frames.astype(int) - empty.frames).max(-1) > 0
     left, top, right, bottom = np.moveaxis(shown.box, 1, 0)[:, :, None, None]
     tail = (bottom - top) * (0.3 / 3.1) if shape == 3 else 0  # the box leaves out the tip of a kite's tail
-    inside = (world.COLUMN >= left - 1) & (world.COLUMN <= right + 1)
-    inside &= (world.ROW >= top - 1) & (world.ROW <= bottom + tail + 1)
+    inside = (left - 1 <= world.COLUMN) & (right + 1 >= world.COLUMN)
+    inside &= (top - 1 <= world.ROW) & (bottom + tail + 1 >= world.ROW)
     assert differs.any()
     assert not (differs & ~inside).any()
     assert (inside & differs).sum() > 0.12 * inside.sum()

@@ -1,7 +1,7 @@
 """What diorama's world can be asked for, and the words for it.
 
-Each attribute has values, each value its phrases. A caption names some of the attributes in any order; what it
-leaves out is mostly clear weather, a camera at rest and, if no object is named, none.
+Each attribute has values, each value its phrases. A caption names some of the attributes in any order; what
+it leaves out is mostly clear weather, a camera at rest and, if no object is named, none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Spec = dict[str, int | None]
-"""Attribute -> index into its values; None where it has none (an object's colour where there is no object)."""
+"""Attribute -> index into its values; None where it has none (an object's colour where there is none)."""
 
 VALUES: dict[str, dict[str, tuple[str, ...]]] = {
     "scene": {
@@ -23,7 +23,8 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "hills": (
             "over green hills", "in the hills", "over a meadow", "above rolling hills", "in a green valley",
-            "over the countryside", "above the fields", "over grassland", "in the mountains", "across a meadow",
+            "over the countryside", "above the fields", "over grassland", "in the mountains",
+            "across a meadow",
         ),
         "desert": (
             "over the desert", "above sand dunes", "in the desert", "over golden dunes", "across the sand",
@@ -31,7 +32,8 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "city": (
             "over a city", "above the city skyline", "in town", "over the rooftops", "above the buildings",
-            "over downtown", "above tall towers", "in the city", "through the streets", "over an urban skyline",
+            "over downtown", "above tall towers", "in the city", "through the streets",
+            "over an urban skyline",
         ),
     },
     "time": {
@@ -39,15 +41,26 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
             "during the day", "in daylight", "at noon", "by day", "at midday", "in bright sunshine",
             "on a sunny afternoon", "under the midday sun",
         ),
-        "sunset": ("at sunset", "at dusk", "in the evening", "in the evening light", "as the sun sets", "at twilight"),
+        "sunset": (
+            "at sunset", "at dusk", "in the evening", "in the evening light", "as the sun sets",
+            "at twilight",
+        ),
         "night": ("at night", "at midnight", "in moonlight", "under the moon", "on a dark night", "by night"),
-        "dawn": ("at dawn", "at sunrise", "in the early morning", "at first light", "as the sun rises", "at daybreak"),
+        "dawn": (
+            "at dawn", "at sunrise", "in the early morning", "at first light", "as the sun rises",
+            "at daybreak",
+        ),
     },
     "weather": {
         "clear": ("in clear weather", "under a clear sky", "in fine weather", "with clear skies"),
-        "rain": ("in the rain", "while it rains", "in a storm", "in heavy rain", "on a rainy day", "in a downpour",
-                 "as rain falls", "in stormy weather"),
-        "snow": ("in the snow", "while it snows", "in snowfall", "as snow falls", "in a blizzard", "in snowy weather"),
+        "rain": (
+            "in the rain", "while it rains", "in a storm", "in heavy rain", "on a rainy day", "in a downpour",
+            "as rain falls", "in stormy weather",
+        ),
+        "snow": (
+            "in the snow", "while it snows", "in snowfall", "as snow falls", "in a blizzard",
+            "in snowy weather",
+        ),
     },
     "shape": {
         "balloon": ("balloon", "hot air balloon"),
@@ -64,9 +77,18 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
         "white": ("white", "pale"),
     },
     "motion": {
-        "left": ("drifting left", "moving left", "flying to the left", "heading left", "gliding leftwards", "floats to the left"),
-        "right": ("drifting right", "moving right", "flying to the right", "heading right", "gliding rightwards", "floats to the right"),
-        "bouncing": ("bouncing", "bouncing up and down", "moving up and down", "bobbing", "bobs up and down", "bounces"),
+        "left": (
+            "drifting left", "moving left", "flying to the left", "heading left", "gliding leftwards",
+            "floats to the left",
+        ),
+        "right": (
+            "drifting right", "moving right", "flying to the right", "heading right", "gliding rightwards",
+            "floats to the right",
+        ),
+        "bouncing": (
+            "bouncing", "bouncing up and down", "moving up and down", "bobbing", "bobs up and down",
+            "bounces",
+        ),
         "still": ("standing still", "at rest", "not moving", "hanging still", "motionless", "hovering"),
     },
     "camera": {
@@ -119,9 +141,8 @@ def compose(spec: Spec, rng: np.random.Generator) -> tuple[str, Spec]:
         parts = [*parts[1:4], parts[0], parts[4]]
     if rng.random() < 0.25:
         parts.insert(int(rng.integers(len(parts))), FILLERS[rng.integers(len(FILLERS))])
-    return (", " if rng.random() < 0.4 else " ").join(
-        " ".join(part.split()) for part in parts if part.strip()
-    ), said
+    separator = ", " if rng.random() < 0.4 else " "
+    return separator.join(" ".join(part.split()) for part in parts if part.strip()), said
 
 
 def fragment(rng: np.random.Generator) -> tuple[str, Spec]:
@@ -142,9 +163,8 @@ def words(text: str) -> list[str]:
 
 def _known() -> dict[str, int]:
     phrases = [p for values in VALUES.values() for group in values.values() for p in group]
-    return {
-        w: i + 1 for i, w in enumerate(sorted({w for p in (*phrases, *STARTS, *FILLERS) for w in words(p)}))
-    }
+    known = {w for p in (*phrases, *STARTS, *FILLERS) for w in words(p)}
+    return {w: i for i, w in enumerate(sorted(known), 1)}
 
 
 WORD_IDS = _known()

@@ -1,8 +1,8 @@
 """diorama's codec: four frames become one latent of 16 x 8 x 12, by 2D convolutions over folded time.
 
-The four frames stand in the channels, so each latent decodes on its own: streaming and resuming need no carry.
+The four frames stand in the channels, so each latent decodes on its own: streaming and resuming need no
+carry.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Residual(nn.Module):
         super().__init__()
         self.inner = nn.Conv2d(channels, channels, 3, padding=1)
         self.outer = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)  # type: ignore[arg-type]
+        for parameter in self.outer.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.outer(F.relu(self.inner(F.relu(x))))
@@ -72,18 +72,16 @@ class Codec(nn.Module):
         self.register_buffer("std", torch.ones(CHANNELS))
 
     def encode(self, video: Tensor) -> Tensor:
-        """Latents [b c f h w], each channel of mean 0 and deviation 1 over the world, of frames [b 3 4f 8h 8w]
-        in [-1, 1]."""
+        """Latents [b c f h w], each channel of mean 0 and deviation 1 over the world, of frames
+        [b 3 4f 8h 8w] in [-1, 1]."""
         folded = rearrange(video, "b c (f t) h w -> (b f) (t c) h w", t=LATENT_FRAMES)
-        latents = self.encoder(folded.contiguous(memory_format=torch.channels_last)).float()
+        latents: Tensor = self.encoder(folded.contiguous(memory_format=torch.channels_last)).float()
         latents = (latents - self.mean[:, None, None]) / self.std[:, None, None]
         return rearrange(latents, "(b f) c h w -> b c f h w", b=len(video))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Frames [b 3 4f 8h 8w], about in [-1, 1], of latents [b c f h w]."""
-        x = (
-            rearrange(latents, "b c f h w -> (b f) c h w") * self.std[:, None, None]
-            + self.mean[:, None, None]
-        )
-        folded = self.decoder(x.contiguous(memory_format=torch.channels_last)).float()
+        x = rearrange(latents, "b c f h w -> (b f) c h w")
+        x = x * self.std[:, None, None] + self.mean[:, None, None]
+        folded: Tensor = self.decoder(x.contiguous(memory_format=torch.channels_last)).float()
         return rearrange(folded, "(b f) (t c) h w -> b c (f t) h w", b=len(latents), t=LATENT_FRAMES)

@@ -1,14 +1,14 @@
 """diorama's denoiser: a video transformer with a time per latent frame, between two convolutions.
 
-A residual 3 x 3 block at the latent grid on either side gives a shape the same drawing at every place. Between
-them every token attends to the whole window in space and time: at 480 tokens this costs what a factorised pair
-of attentions does, and a moving object is one hop away. Text comes in twice: in the modulation of each latent
-frame, and by cross-attention to the prompt's seven tokens.
+A residual 3 x 3 block at the latent grid on either side gives a shape the same drawing at every place.
+Between them every token attends to the whole window in space and time: at 480 tokens this costs what a
+factorised pair of attentions does, and a moving object is one hop away. Text comes in twice: in the
+modulation of each latent frame, and by cross-attention to the prompt's seven tokens.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 
@@ -32,11 +32,13 @@ class DenoiserSize:
     text_width: int
 
     def to_metadata(self) -> dict[str, str]:
-        return {name: str(value) for name, value in asdict(self).items()}
+        """For a safetensors header. One key: the format writes several in no fixed order, and equal weights
+        shall be equal bytes."""
+        return {"size": json.dumps(asdict(self))}
 
     @staticmethod
     def from_metadata(metadata: dict[str, str]) -> DenoiserSize:
-        return DenoiserSize(**{name: int(metadata[name]) for name in DenoiserSize.__dataclass_fields__})
+        return DenoiserSize(**json.loads(metadata["size"]))
 
 
 PATCH = 2
@@ -73,7 +75,8 @@ def softmax(scores: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention over the window, cross-attention to the text, MLP with squared ReLU; adaLN (Peebles & Xie 2023)."""
+    """Attention over the window, cross-attention to the text, an MLP with squared ReLU; adaLN modulation
+    (Peebles & Xie 2023)."""
 
     def __init__(self, size: DenoiserSize) -> None:
         super().__init__()
@@ -102,17 +105,18 @@ class Block(nn.Module):
         seen = softmax((q * q.shape[-1] ** -0.5).to(v.dtype) @ k.to(v.dtype).mT) @ v
         x = x + gate1 * self.out(rearrange(seen, "b h (f n) e -> b f n (h e)", f=frames))
         x = x + self.text_out(self.cross_attend(x, tokens, mix))
-        return x + gate2 * self.down(F.relu(self.up(rms(x) * (1 + scale2) + shift2)).square())
+        x = x + gate2 * self.down(F.relu(self.up(rms(x) * (1 + scale2) + shift2)).square())
+        return x
 
     def cross_attend(self, x: Tensor, tokens: Tensor, mix: Tensor) -> Tensor:
-        """Each frame attends to each prompt alone, and takes the mix of what it read: o = Σ mix · CA(x, prompt)."""
+        """What each frame reads [b f n d]; it attends to each alone: o = Σ mix · CA(x, prompt)."""
         prompts = tokens.shape[1]
         q = rearrange(rms(self.text_q(rms(x))), "b f n (h e) -> b h f n e", h=self.heads)
         k, v = rearrange(self.text_kv(tokens), "b p a (two h e) -> two b h (p a) e", two=2, h=self.heads)
         scores = (q * q.shape[-1] ** -0.5).to(v.dtype) @ rms(k).to(v.dtype).mT[:, :, None]
         shares = softmax(rearrange(scores, "b h f n (p a) -> b h f n p a", p=prompts))
         shares = shares * mix[:, None, :, None, :, None].to(shares.dtype)
-        read = rearrange(shares, "b h f n p a -> b h f n (p a)") @ v[:, :, None]
+        read: Tensor = rearrange(shares, "b h f n p a -> b h f n (p a)") @ v[:, :, None]
         return rearrange(read, "b h f n e -> b f n (h e)")
 
 
@@ -124,9 +128,8 @@ class ConvResidual(nn.Module):
         self.inner = nn.Conv2d(channels, channels, 3, padding=1)
         self.outer = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = nn.Linear(width, 2 * channels)
-        for last in (self.outer, self.film):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for parameter in (*self.outer.parameters(), *self.film.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x [n c h w], condition [n d]."""
@@ -155,16 +158,15 @@ class Denoiser(nn.Module):
         self.time = nn.Sequential(nn.Linear(2 * TIME_FEATURES, d), nn.SiLU(), nn.Linear(d, d))
         self.text = nn.Linear(size.text_width, d, bias=False)
         self.modulation = nn.Linear(d, 6 * d)
-        for zero in (self.modulation, self.out):
-            nn.init.zeros_(zero.weight)
-            nn.init.zeros_(zero.bias)  # type: ignore[arg-type]
+        for parameter in (*self.modulation.parameters(), *self.out.parameters()):
+            nn.init.zeros_(parameter)
         with torch.no_grad():
             self.modulation.bias.view(6, d)[[2, 5]] = 1.0
         frequencies = 100 * torch.exp(-math.log(1000) * torch.arange(TIME_FEATURES) / TIME_FEATURES)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, x: Tensor, t: Tensor, tokens: Tensor, mix: Tensor) -> Tensor:
-        """Velocity [b c f h w] of x [b c f h w] at times t [b f], under prompts [b p a v] by shares mix [b f p]."""
+        """Velocity [b c f h w] of x [b c f h w] at times t [b f], under prompts [b p a v] mixed [b f p]."""
         b, _, f, h, w = x.shape
         angles = t.float()[..., None] * self.frequencies
         said = torch.einsum("bfp,bpd->bfd", mix, self.text(tokens.sum(2)).float())
@@ -173,7 +175,7 @@ class Denoiser(nn.Module):
         frames = rearrange(x, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         skip = self.conv_in(self.stem(frames), flat)
         patches = rearrange(skip, "(b f) c (h p) (w q) -> b f (h w) (c p q)", b=b, p=PATCH, q=PATCH)
-        y = self.patch_in(patches) + self.place
+        y: Tensor = self.patch_in(patches) + self.place
         angles = rotary_angles(f, h // PATCH, w // PATCH, self.size.width // self.size.heads // 2).to(y)
         rotary = (angles.cos(), angles.sin())
         modulation = rearrange(self.modulation(condition), "b f (six d) -> b f six d", six=6)

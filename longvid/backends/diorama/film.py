@@ -1,10 +1,9 @@
 """diorama loaded for one film: text, denoiser and codec behind the Protocols."""
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from longvid.backends.diorama.text import AttributeEncoder, tokenize
 from longvid.errors import UserError
 from longvid.guidance import PromptText
 from longvid.processes import RectifiedFlow
-
 
 FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
@@ -98,12 +96,9 @@ class DioramaFilm:
         network.load_state_dict(load_file(self.weights / "text.safetensors"))
         return DioramaTextEncoder(network.eval())
 
-    def text(self, prompts: Prompts, negatives: Prompts | None, mix: Tensor) -> PromptText:
-        null = negatives or self.text_encoder()([""] * len(prompts.embeddings))
-        return PromptText(self._here(prompts), self._here(null), mix.to(self.device))
-
-    def _here(self, prompts: Prompts) -> Prompts:
-        return Prompts(prompts.embeddings.to(self.device), prompts.mask.to(self.device))
+    def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> PromptText:
+        nulls = self.text_encoder()([""] * len(prompts.embeddings))
+        return PromptText.of(prompts, nulls, negatives, mix).to(self.device)
 
     def denoiser(self) -> DioramaDenoiser:
         path = self.weights / "denoiser.safetensors"

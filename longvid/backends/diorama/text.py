@@ -3,7 +3,6 @@
 It is trained alone to name what a caption says, then frozen, so that the denoiser meets a text space that is
 linear in what matters, as large models get theirs from a pretrained language model.
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """The small procedural world that diorama is trained on: one object over a landscape, with light and weather.
 
 64 x 96 pixels at 12 frames a second. Everything that repeats does so in few phases, since what a codec must
-tell apart it must spend capacity on: scenery repeats every 96 px, rain every 4 frames (one latent), snow every
-32 (two chunks), a bounce every 48. A clip may hold two specs: sky, light, land and weather dissolve from one to
-the other, velocity bends, and an object of another kind or colour shrinks, swaps and grows. The new spec is in
-force from the frame where the transition begins, so a prompt means "go there now".
+tell apart it must spend capacity on: scenery repeats every 96 px, rain every 4 frames (one latent), snow
+every 32 (two chunks), a bounce every 48. A clip may hold two specs: sky, light, land and weather dissolve
+from one to the other, velocity bends, and an object of another kind or colour shrinks, swaps and grows. The
+new spec is in force from the frame where the transition begins, so a prompt means "go there now".
 """
-# ruff: noqa: TID253
 
 from __future__ import annotations
 
@@ -68,7 +67,8 @@ STARS = _night_stars()
 @dataclass(frozen=True)
 class Clip:
     """frames [f h w 3] uint8; box [f 4] float32, the object's x0 y0 x1 y1 in pixels without the tip of a
-    kite's tail (empty where there is no object); spec_index [f], which of `specs` is in force; settled [f], no transition is under way."""
+    kite's tail (empty where there is no object); spec_index [f], which of `specs` is in force; settled [f],
+    True where no transition is under way."""
 
     frames: NDArray[np.uint8]
     box: Array
@@ -78,8 +78,8 @@ class Clip:
 
 
 def draw_spec(rng: np.random.Generator) -> Spec:
-    """A random spec; clear weather and a static camera are half to two thirds of them, 15 % have no object."""
-    spec = {name: int(rng.integers(len(values))) for name, values in VALUES.items()}
+    """A random spec; half have clear weather, 70 % a camera at rest, 15 % no object."""
+    spec: Spec = {name: int(rng.integers(len(values))) for name, values in VALUES.items()}
     spec["weather"] = int(rng.choice(3, p=[0.5, 0.25, 0.25]))
     spec["camera"] = int(rng.choice(2, p=[0.7, 0.3]))
     return _without_object(spec) if rng.random() < 0.15 else spec
@@ -136,7 +136,7 @@ def render(
         mixed = ends[0] + (ends[-1] - ends[0]) * progress.reshape(-1, *[1] * ends[0].ndim)
         return np.asarray(mixed, np.float32)
 
-    seconds = frame.astype(np.float32) / FPS
+    seconds = frame.astype(np.float32) / np.float32(FPS)
     rain, snow, night = share("weather", 1), share("weather", 2), share("time", 2)
     overcast = (rain * np.float32(0.6) + snow * np.float32(0.4))[:, None]
     light = blend("time", LIGHT) * (1 - np.float32(0.25) * overcast)
@@ -166,17 +166,19 @@ def render(
 
 
 def _smoothstep(low: float, high: float, x: Array) -> Array:
-    u = np.clip((x - np.float32(low)) / np.float32(high - low), 0, 1)
+    u: Array = np.clip((x - np.float32(low)) / np.float32(high - low), 0, 1)
     return u * u * (3 - 2 * u)
 
 
 def _grey(color: Array) -> Array:
-    return color.mean(-1, keepdims=True) * np.array((0.95, 1.0, 1.06), np.float32)
+    luma: Array = color.mean(-1, keepdims=True)
+    return luma * np.array((0.95, 1.0, 1.06), np.float32)
 
 
 def _coverage(distance: Array) -> Array:
     """Anti-aliased share of a pixel inside a shape of this signed distance, in pixels."""
-    return np.clip(np.float32(0.5) - distance, 0, 1)
+    share: Array = np.clip(np.float32(0.5) - distance, 0, 1)
+    return share
 
 
 def _over(below: Array, alpha: Array, color: Array) -> Array:
@@ -272,7 +274,8 @@ def _land(
 
     def desert(below: Array) -> Array:
         def ridge(u: Array) -> Array:
-            return np.abs(np.mod(u, 1) * 2 - 1)
+            height: Array = np.abs(np.mod(u, 1) * 2 - 1)
+            return height
 
         far = rgb(0.86, 0.62, 0.36) * lit * np.float32(0.92) + haze * np.float32(0.08)
         below = layer(below, 16 + 7 * ridge(x / 48 + np.float32(0.2)), far)
@@ -293,7 +296,8 @@ def _land(
     present = [(share, land) for share, land in zip(shares, lands, strict=True) if share.max() > 0]
     if len(present) == 1:
         return present[0][1](sky)
-    return sum((share[:, None, None, None] * land(sky) for share, land in present), np.float32(0))  # type: ignore[return-value]
+    old, new = (share[:, None, None, None] * land(sky) for share, land in present)
+    return old + new
 
 
 def _object(
@@ -354,7 +358,8 @@ def _path(motions: list[int | None], progress: Array, start_px: float) -> Array:
 def _shaded(color: Array, dx: Array, dy: Array, r: Array) -> Array:
     """Lit from the upper left."""
     light = np.clip(np.float32(1.1) - (dx + dy) / (np.float32(3.6) * r), np.float32(0.6), np.float32(1.25))
-    return np.clip(color * light[..., None], 0, 1)
+    shaded: Array = np.clip(color * light[..., None], 0, 1)
+    return shaded
 
 
 RIM = np.float32(0.45)
@@ -413,7 +418,8 @@ def _star(below: Array, dx: Array, dy: Array, r: Array, color: Array, alpha: Arr
 def _kite(below: Array, dx: Array, dy: Array, r: Array, color: Array, alpha: Array) -> Array:
     ribbon = np.abs(dx - 2 * np.sin((dy - r) * np.float32(0.7))) - np.float32(0.9)
     tail = np.maximum(ribbon, np.maximum(r * np.float32(1.1) - dy, dy - r * np.float32(1.9)))
-    sail = (np.abs(dx) * np.float32(1.45) + np.abs(dy) - r * np.float32(1.2)) / np.float32(1.76)
+    diamond: Array = np.abs(dx) * np.float32(1.45) + np.abs(dy) - r * np.float32(1.2)
+    sail = diamond / np.float32(1.76)
     panel = np.where(dx * dy > 0, np.float32(1.2), np.float32(0.72))[..., None]
     picture = _over(below, _coverage(tail) * alpha, np.full(3, 0.95, np.float32))
     picture = _over(picture, _coverage(sail) * alpha, color * RIM)

@@ -1,0 +1,159 @@
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from longvid import progress
+from longvid.progress import (
+    Began,
+    ChunkSaved,
+    Done,
+    Loading,
+    Noted,
+    PreviewWritten,
+    Stepped,
+    Stopped,
+    picture,
+    showing,
+)
+
+BEGAN = Began("Boats", "film.mp4", "tiny", "a CPU", "float32", (384, 256), 12.0, 540, 34, 3, 200, 16)
+STEPPED = Stepped(
+    step=50,
+    evaluations=200,
+    units=(12, 13, 14, 15, 16),
+    levels=(0, 4, 8, 12, 16),
+    steps=16,
+    shot=0,
+    shots=3,
+    prompt="a red boat",
+    frames_done=130,
+    frames=540,
+    fps=12.0,
+    seconds=20.0,
+)
+SAVED = ChunkSaved(11, 34, 130, 540)
+DONE = Done("film.mp4", 540, 12.0, 30.0, 2_500_000)
+STOPPED = Stopped("stopped by SIGINT", 11, 34, 130, 540, 12.0, "film.longvid")
+
+
+def shown(choice, events, **options) -> str:
+    stream = io.StringIO()
+    with showing(choice, stream=stream, **options) as show:
+        for event in events:
+            show(event)
+    return stream.getvalue()
+
+
+def test_plain_lines_say_what_changed():
+    later = [replace(STEPPED, step=60, seconds=25.0), replace(STEPPED, step=100, seconds=31.0)]
+    switched = replace(STEPPED, step=101, seconds=31.1, shot=1, prompt="the sea")
+    events = [
+        Noted("model tiny (the default)"),
+        Noted("shot 1: tiny does not know: zzz", warning=True),
+        Loading("loading tiny"),
+        BEGAN,
+        STEPPED,
+        SAVED,
+        *later,
+        switched,
+        PreviewWritten("preview.mp4", 130),
+        DONE,
+    ]
+    assert shown("plain", events).splitlines() == [
+        "model tiny (the default)",
+        "warning: shot 1: tiny does not know: zzz",
+        "loading tiny",
+        "film.mp4: 0:45 of film, 540 frames of 384x256 at 12 a second, in 34 chunks of 16 steps "
+        "on a CPU (float32)",
+        " 25 %  0:11 of 0:45  6.8 frames/s  1:00 left  shot 1 of 3: a red boat",
+        " 50 %  0:11 of 0:45  8.7 frames/s  0:31 left",
+        " 50 %  0:11 of 0:45  8.8 frames/s  0:30 left  shot 2 of 3: the sea",
+        "0:45 of film in 0:30 (18.0 frames/s), 2.5 MB",
+    ]
+
+
+def test_json_lines_hold_every_field():
+    events = [Noted("ü"), Loading("x"), BEGAN, STEPPED, SAVED, PreviewWritten("p", 8), DONE, STOPPED]
+    said = [json.loads(line) for line in shown("json", events).splitlines()]
+    assert [event.pop("event") for event in said] == [
+        "noted",
+        "loading",
+        "began",
+        "stepped",
+        "chunk_saved",
+        "preview_written",
+        "done",
+        "stopped",
+    ]
+    assert said[3] == {
+        "step": 50,
+        "evaluations": 200,
+        "units": [12, 13, 14, 15, 16],
+        "levels": [0, 4, 8, 12, 16],
+        "steps": 16,
+        "shot": 0,
+        "shots": 3,
+        "prompt": "a red boat",
+        "frames_done": 130,
+        "frames": 540,
+        "fps": 12.0,
+        "seconds": 20.0,
+    }
+
+
+def test_auto_is_plain_where_there_is_no_terminal_and_quiet_is_silent():
+    assert shown("auto", [DONE]) == shown("plain", [DONE])
+    assert shown("rich", [BEGAN, STEPPED, DONE], quiet=True) == ""
+    assert shown("json", [BEGAN, STEPPED, DONE], quiet=True) == ""
+
+
+def test_the_display_shows_bar_shot_and_window():
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(picture(STEPPED))
+    bar, shot, window = captured.get().splitlines()
+    assert bar.endswith("0:11 / 0:45  6.8 frames/s  1:00 left")
+    assert shot.rstrip() == "shot 1/3  a red boat"
+    assert window.split() == ["window", "12", "██████", "13", "████▌", "14", "███", "15", "█▌", "16"]
+
+
+def test_prompts_are_not_markup_and_long_ones_stay_on_their_line():
+    console = Console(width=40, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(picture(replace(STEPPED, prompt="[bold]a [/]" + "very " * 30)))
+    lines = captured.get().splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("shot 1/3  [bold]a [/]very")
+    assert lines[1].rstrip().endswith("…")
+
+
+def test_the_live_display_leaves_the_lines_that_matter(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    note = Noted("[red]model[/] tiny", warning=True)
+    said = shown("rich", [note, Loading("loading"), BEGAN, STEPPED, DONE, STOPPED])
+    assert "[red]model[/] tiny" in said
+    assert "film.mp4: 0:45 of film, 540 frames of 384x256" in said
+    assert "0:45 of film in 0:30 (18.0 frames/s), 2.5 MB" in said
+    assert "11 of 34 chunks (0:11 of 0:45) are kept, see film.longvid/preview.mp4" in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (65, "1:05"), (3600, "1:00:00"), (3725, "1:02:05")],
+)
+def test_lengths_of_time(seconds, text):
+    assert progress.duration(seconds) == text
+
+
+def test_how_things_stand():
+    assert progress.standing(STOPPED) == (
+        "stopped by SIGINT; 11 of 34 chunks (0:11 of 0:45) are kept, see film.longvid/preview.mp4; "
+        "--fresh moves them aside and starts anew"
+    )
+    nothing = replace(STOPPED, chunks_done=0, frames_done=0)
+    assert progress.standing(nothing) == (
+        "stopped by SIGINT; no chunk was finished, so the same command starts anew"
+    )
