@@ -7,6 +7,7 @@ clip uses, and each says scene, time of day and weather, so that a person can co
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from longvid.backends.diorama import captions, world
 from longvid.rendering import render
@@ -32,18 +34,18 @@ def draw_prompt(rng: np.random.Generator) -> str:
             return prompt
 
 
-def flow(film: Path) -> dict[str, float]:
-    """Frame differences (mean absolute, 0..255) at the switches of prompt and in the 2 s after them, each
-    over the film's median difference: 1 is a switch that cannot be seen in one frame."""
-    pictures = [pixels.astype(np.int16) for _, pixels in reader.frames(film)]
-    steps = np.array([np.abs(b - a).mean() for a, b in pairwise(pictures)])
+def flow(pictures: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
+    """Frame differences (mean absolute, 0..255) at the switches of prompt and in the 2 s after them, the
+    largest of each over the film's median difference: at 1 a switch is no step at all."""
+    steps = np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in pairwise(pictures)])
     switches = [SHOT_CHUNKS * world.CHUNK_FRAMES * shot for shot in range(1, SHOTS)]
+    median = float(np.median(steps))
     return {
-        "at_switch": round(float(max(steps[s - 1] for s in switches) / np.median(steps)), 2),
+        "at_switch": round(float(max(steps[s - 1] for s in switches)) / median, 2),
         "after_switch": round(
-            float(max(steps[s - 1 : s + 2 * world.FPS].max() for s in switches) / np.median(steps)), 2
+            float(max(steps[s - 1 : s + 2 * world.FPS].max() for s in switches)) / median, 2
         ),
-        "median_difference": round(float(np.median(steps)), 3),
+        "median_difference": round(median, 3),
     }
 
 
@@ -69,7 +71,9 @@ def main(
         offsets.append(0.95 * float(SHOT_SECONDS))
         times = [shot * float(SHOT_SECONDS) + offset for shot in range(SHOTS) for offset in offsets]
         rows.append(sheet.strip(path, times, world.WIDTH_PX))
-        report.append({"film": path.name, "prompts": prompts} | flow(path))
+        report.append(
+            {"film": path.name, "prompts": prompts} | flow(pixels for _, pixels in reader.frames(path))
+        )
         typer.echo(json.dumps(report[-1]))
     sheet.write_png(rows, out / "sheet.png")
     (out / "films.json").write_text(json.dumps(report, indent=1))
