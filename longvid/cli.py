@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -50,6 +51,9 @@ def main(args: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 failed while running, 2 wrong input, 3 locked by another process, each of the last
     three behind one line on stderr; 130 after Ctrl-C. A bug is a traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A character that the terminal has no letter for must not end a finished render in a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(args)
     except (UserError, LockedError, RenderError) as error:

@@ -69,13 +69,15 @@ def _printable(key: str) -> str:
 
 def read(path: Path) -> tuple[dict[str, Any], Source]:
     """The mapping in a YAML file. Raises UserError for anything that is not a readable, sane YAML mapping."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a timeline")
-    if not path.exists():
-        raise UserError(f"{path}: no such file; `longvid new {path.name}` writes a timeline to start from")
-    if not path.is_file():
-        raise UserError(f"{path}: is not an ordinary file")
     try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, not a timeline")
+        if not path.exists():
+            raise UserError(
+                f"{path}: no such file; `longvid new {path.name}` writes a timeline to start from"
+            )
+        if not path.is_file():
+            raise UserError(f"{path}: is not an ordinary file")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:

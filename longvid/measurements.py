@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from itertools import pairwise
@@ -29,13 +30,16 @@ def read() -> dict[str, Any]:
     """Every measurement; empty where there is none, or none that can be read."""
     try:
         measured = json.loads(path().read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last where there is no home folder
         return {}
     return measured if isinstance(measured, dict) else {}
 
 
 def write(model: str, size: tuple[int, int], measured: Mapping[str, Any]) -> None:
-    """Put a model's measurement at a size in place of the last one; whole or not at all."""
+    """Put a model's measurement at a size in place of the last one; whole or not at all.
+
+    Raises OSError where the disk refuses, RuntimeError where there is no home folder.
+    """
     everything = read()
     everything[model] = {**everything.get(model, {}), key(size): dict(measured)}
     path().parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +58,13 @@ def estimate_seconds(plan: RenderPlan) -> float | None:
         measured = read()[plan.model][key(plan.size)]
         points = sorted((int(latents), float(seconds)) for latents, seconds in measured["seconds_per_call"])
         per_frame = float(measured["decode_seconds_per_frame"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    if not points:
+    if not points or points[0][0] < 1:
         return None
     network = sum(calls * seconds_per_call(points, latents) for latents, calls in plan.calls_by_latents)
-    return network + per_frame * sum(unit.decoded_frames for unit in plan.units)
+    total = network + per_frame * sum(unit.decoded_frames for unit in plan.units)
+    return total if math.isfinite(total) else None
 
 
 def seconds_per_call(points: list[tuple[int, float]], latents: int) -> float:

@@ -127,8 +127,13 @@ class RenderPlan:
             "frames": self.frames,
             "output": {"scale": self.scale, "crf": self.crf},
         }
-        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return {"sha256": hashlib.sha256(canonical.encode()).hexdigest(), **values}
+        return {"sha256": digest(values), **values}
+
+
+def digest(content: object) -> str:
+    """SHA-256 of anything JSON can say, in hex: of its canonical text (sorted keys, no spaces)."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = None) -> RenderPlan:
@@ -212,7 +217,7 @@ def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = Non
         calls[len(step.reads) * geometry.chunk_latents] += 2 if guided else 1
 
     return RenderPlan(
-        title=timeline.title or Path(timeline.source.name).stem,
+        title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
         model=backend.name,
         model_options=timeline.model_options,
         size=settings.size,

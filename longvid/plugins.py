@@ -8,6 +8,7 @@ that begins with ``.`` or ``~``, is always a folder. A checkpoint's folder says 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -59,8 +60,8 @@ def backend(model: str, base: Path = Path()) -> Backend:
     """The backend of a registered name, or of a folder relative to ``base``; loads no weight."""
     if not is_folder(model):
         return _factory(model)(None)
-    folder = base / Path(model).expanduser()
-    if not folder.is_dir():
+    folder = base / os.path.expanduser(model)
+    if not os.path.isdir(folder):
         raise UserError(f"there is no folder {folder}; a model's name has no slash. {_installed()}")
     try:
         name = json.loads((folder / FOLDER_FILE).read_text("utf-8"))["backend"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ def showing(choice: Choice, quiet: bool = False, stream: TextIO | None = None) -
         yield lambda event: None
     elif choice == "json":
         yield lambda event: print(to_json(event), file=stream, flush=True)
-    elif choice == "rich" or (choice == "auto" and stream.isatty()):
+    elif choice == "rich" or (choice == "auto" and stream.isatty() and os.environ.get("TERM") != "dumb"):
         with _live(stream) as show:
             yield show
     else:

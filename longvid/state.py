@@ -40,7 +40,7 @@ from longvid.backends import Carry, Geometry
 from longvid.denoise import WindowState
 from longvid.errors import LockedError, RenderError, UserError
 from longvid.methods import enter_steps
-from longvid.plan import RenderPlan
+from longvid.plan import RenderPlan, digest
 
 NUMERICS = 1
 """Raised when a version of longvid gives other numbers for the same plan, so that chunks are not mixed."""
@@ -58,7 +58,7 @@ def replacing(path: Path, *, commit: bool = True) -> Iterator[Path]:
     ``commit`` also puts the new name on disk, and with it, on a file system with a journal, all that came
     before. Raises RenderError where the disk refuses.
     """
-    partial = path.with_name(f".{path.name}.part")
+    partial = path.with_name(f".{path.stem}.part")  # no longer than a work directory's name
     try:
         yield partial
         _sync(partial)
@@ -95,16 +95,11 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest(content: object) -> str:
-    """SHA-256 of anything JSON can say, in hex: of its canonical text (sorted keys, no spaces)."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """A JSON file whose key ``sha256`` seals all other keys."""
     sealed = {**content, "sha256": digest(content)}
-    write(path, (json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write(path, text.encode(errors="backslashreplace"))  # JSON's own escapes, for a file name that is no text
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
@@ -295,9 +290,12 @@ def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False
     work directory with finished chunks (unless ``fresh``, which moves it aside). Raises LockedError where
     another process has it.
     """
+    with _refused(output):
+        check_output(output)
     path = work_path(output)
-    check_output(output)
-    if path.exists():
+    with _refused(path):
+        there = path.exists()
+    if there:
         with _locked(path):
             finished = any((path / "chunks").glob("*.json"))
             if finished and not fresh:
@@ -320,10 +318,12 @@ def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False
 
 def check_output(output: Path) -> None:
     """Raise UserError where ``output`` can be no film."""
-    if output.suffix.lower() != ".mp4":
-        raise UserError(f"--output {output}: a film is written as .mp4; try {output.with_suffix('.mp4')}")
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; name a file in it, as {output / 'film.mp4'}")
+    if output.suffix.lower() != ".mp4":
+        raise UserError(f"--output {output}: a film is written as .mp4; try {output.with_suffix('.mp4')}")
+    if output.exists() and not output.is_file():
+        raise UserError(f"--output {output}: is there and no ordinary file; name another")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; create it first")
 
@@ -331,7 +331,8 @@ def check_output(output: Path) -> None:
 def _check_foreign(output: Path, overwrite: bool) -> None:
     if overwrite or not output.exists():
         return
-    film = checksum(output)
+    with _refused(output):
+        film = checksum(output)
     for folder in output.parent.glob(f"{glob.escape(work_path(output).name)}*"):
         run = read_sealed(folder / "run.json")
         if run is not None and run.get("film") == film:

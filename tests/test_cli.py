@@ -1,13 +1,15 @@
+import io
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import typer
 
 from longvid import __version__
-from longvid.cli import app
+from longvid.cli import app, main
 from longvid.errors import LockedError, RenderError, UserError
 from tests.planning import longvid
 
@@ -52,6 +54,19 @@ def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longvid.timeline.load", load)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         longvid("plan", "film.yaml")
+
+
+@pytest.mark.parametrize(("encoding", "spelt"), [("cp1251", r"\xfc"), ("utf-8", "ü")])
+def test_what_the_terminal_cannot_spell_is_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, spelt: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = io.BytesIO()
+    terminal = io.TextIOWrapper(raw, encoding, write_through=True)
+    with redirect_stdout(terminal), pytest.raises(SystemExit) as stop:
+        main(["new", "\udcffü.yaml"])
+    assert not stop.value.code
+    assert raw.getvalue().decode(encoding).startswith(r"wrote \udcff" + spelt + ".yaml; ")
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     )
     assert said(tmp_path / "no" / "no.yaml").startswith(": no such file")
     assert said(Path("/dev/null")) == ": is not an ordinary file"
+    assert said(tmp_path / ("a" * 300)) == ": cannot be read: File name too long"
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff")
     assert said(binary) == ":1: is not UTF-8 text; a timeline is a YAML file"

@@ -32,6 +32,16 @@ def test_where_they_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert measurements.path() == Path("/home/someone/.cache/longvid/bench.json")
 
 
+def test_without_a_home_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert measurements.read() == {}
+    assert measurements.estimate_seconds(one_chunk()) is None
+
+
 def test_nothing_is_measured_at_first() -> None:
     assert measurements.read() == {}
     assert measurements.estimate_seconds(one_chunk()) is None
@@ -65,6 +75,9 @@ def test_a_measurement_replaces_its_own_kind_only() -> None:
         json.dumps({"planned": 1}),
         json.dumps({"planned": {"96x64": {"seconds_per_call": [], "decode_seconds_per_frame": 1}}}),
         json.dumps({"planned": {"96x64": {"seconds_per_call": [4], "decode_seconds_per_frame": 1}}}),
+        '{"planned": {"96x64": {"seconds_per_call": [[1e999, 1]], "decode_seconds_per_frame": 1}}}',
+        '{"planned": {"96x64": {"seconds_per_call": [[0, 1]], "decode_seconds_per_frame": 1}}}',
+        '{"planned": {"96x64": {"seconds_per_call": [[4, NaN]], "decode_seconds_per_frame": 1}}}',
     ],
 )
 def test_what_cannot_be_read_is_not_measured(text: str) -> None:

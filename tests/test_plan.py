@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longvid.document import parse
+from longvid.document import Source, parse
 from longvid.errors import UserError
 from longvid.methods import enter_steps
 from longvid.plan import Overrides, RenderPlan, plan
@@ -21,6 +21,11 @@ PLANNED = PlanBackend()
 def planned(shots: list[dict[str, Any]], backend: PlanBackend = PLANNED, **film: Any) -> RenderPlan:
     shots = [{"prompt": "abcdefghij"[index], **shot} for index, shot in enumerate(shots)]
     return plan(build({**film, "shots": shots}), backend)
+
+
+def test_a_file_name_that_is_no_text_gives_a_title_that_is() -> None:
+    film = build({"shots": [{"prompt": "a", "seconds": 2}]}, Source(name="folder/bad\udcff.yaml"))
+    assert plan(film, PLANNED).title == "bad?"
 
 
 def test_a_whole_plan() -> None:

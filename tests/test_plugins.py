@@ -88,6 +88,14 @@ def test_what_is_a_folder(model: str, folder: bool) -> None:
             "./none",
             "there is no folder none; a model's name has no slash.",
         ),
+        (
+            "~no-such-user/model",
+            "there is no folder ~no-such-user/model; a model's name has no slash.",
+        ),
+        (
+            f"./{'x' * 300}",
+            f"there is no folder {'x' * 300}; a model's name has no slash.",
+        ),
     ],
 )
 def test_what_is_no_model(model: str, message: str) -> None:

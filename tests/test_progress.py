@@ -110,6 +110,15 @@ def test_auto_is_plain_where_there_is_no_terminal_and_quiet_is_silent():
     assert shown("json", [BEGAN, STEPPED, DONE], quiet=True) == ""
 
 
+def test_auto_is_plain_on_a_terminal_that_cannot_be_drawn_on(monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    with showing("auto", stream=terminal) as show:
+        show(STEPPED)
+    assert terminal.getvalue() == shown("plain", [STEPPED])
+
+
 def test_the_display_shows_bar_shot_and_window():
     console = Console(width=80, file=io.StringIO())
     with console.capture() as captured:

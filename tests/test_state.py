@@ -2,6 +2,7 @@ import json
 import os
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, 
 
 def test_a_sealed_file_tells_of_damage(tmp_path):
     path = tmp_path / "sealed.json"
-    content = {"b": [1, 2.5, "ü"], "a": {"x": None}}
+    content = {"b": [1, 2.5, "ü", "\udcff"], "a": {"x": None}}
     state.write_sealed(path, content)
     assert state.read_sealed(path) == content
     path.write_text(path.read_text().replace("2.5", "2.6"))
@@ -305,16 +306,51 @@ def test_a_file_that_no_render_made_is_not_overwritten(tmp_path):
         ("nowhere/film.mp4", r"there is no folder .*nowhere; create it first"),
         ("file/film.mp4", "there is no folder"),
         ("taken.mp4", r"taken\.longvid: cannot write there: Not a directory; choose another folder"),
+        (".", r"--output .* is a folder; name a file in it, as .*film\.mp4"),
+        ("/", r"--output / is a folder; name a file in it, as /film\.mp4"),
+        ("pipe.mp4", r"pipe\.mp4: is there and no ordinary file; name another"),
+        ("a" * 300 + ".mp4", r"aaa\.mp4: cannot write there: File name too long"),
+        ("a" * 250 + ".mp4", r"aaa\.longvid: cannot write there: File name too long"),
     ],
 )
 def test_an_output_that_can_be_no_film_is_refused_untouched(tmp_path, name, message):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "taken.longvid").touch()
+    os.mkfifo(tmp_path / "pipe.mp4")  # whoever opens it waits for ever
     before = sorted(os.listdir(tmp_path))
+    with pytest.raises(UserError, match=message), work_directory(tmp_path / name, overwrite=True):
+        pass
     with pytest.raises(UserError, match=message), work_directory(tmp_path / name):
         pass
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_the_current_folder_is_no_film(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("", ".", ".."):
+        with pytest.raises(UserError, match="is a folder; name a file in it"), work_directory(Path(name)):
+            pass
+
+
+def test_a_film_whose_work_directory_can_be_made_can_be_written(tmp_path):
+    film = tmp_path / f"{'a' * 247}.mp4"
+    with work_directory(film):
+        state.write(film, b"film")
+    assert film.read_bytes() == b"film"
+
+
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "film.mp4").touch()
+    monkeypatch.setattr(state, "checksum", refuse)
+    with (
+        pytest.raises(UserError, match=r"film\.mp4: cannot write there: Permission denied"),
+        work_directory(tmp_path / "film.mp4"),
+    ):
+        pass
 
 
 def test_a_folder_that_cannot_be_written_is_the_users_to_change(tmp_path, monkeypatch):
@@ -329,8 +365,9 @@ def test_a_folder_that_cannot_be_written_is_the_users_to_change(tmp_path, monkey
         pass
 
 
-def test_plan_json_is_sealed_by_the_plans_own_hash(tmp_path):
-    effective = planned(fps=Fraction(12)).effective()
+@pytest.mark.parametrize("style", ["soft", "weiches Licht über dem Meer 🎈"])
+def test_plan_json_is_sealed_by_the_plans_own_hash(tmp_path, style):
+    effective = planned(fps=Fraction(12), style=style).effective()
     with work_directory(tmp_path / "film.mp4") as work:
         work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
         assert json.loads((work.path / "plan.json").read_text())["sha256"] == effective["sha256"]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from longvid.plan import RenderPlan
 
 NOT_MEASURED = "not measured here"
+NARROWEST = 80
+"""Columns below which the table would lose its prompts; a narrower terminal breaks the lines itself."""
 
 
 def plan(
@@ -74,13 +76,14 @@ def show(plan: RenderPlan, choice: str, time_seconds: float | None, memory_bytes
     table.add_column("prompt", ratio=1)
     for heading in ("asked\nframes", "gets\nframes", "chunks", "evals"):
         table.add_column(heading, justify="right", no_wrap=True, min_width=max(map(len, heading.split())))
+    guidances = {shot.guidance for shot in plan.shots}
     for shot in plan.shots:
         how = " · ".join(
             note
             for note, applies in (
                 ("cut", shot.cut),
                 (f"blends over {shot.blend_units} chunks", shot.blend_units),
-                (f"guidance {shot.guidance:g}", len({s.guidance for s in plan.shots}) > 1),
+                (f"guidance {shot.guidance:g}", len(guidances) > 1),
                 (f"seed {shot.seed}", shot.seed != plan.seed),
             )
             if applies
@@ -104,6 +107,7 @@ def show(plan: RenderPlan, choice: str, time_seconds: float | None, memory_bytes
     time = untimed if time_seconds is None else f"about {duration(time_seconds)}"
     memory = NOT_MEASURED if memory_bytes is None else f"{memory_bytes / 1e9:.1f} GB"
     console = Console(highlight=False, markup=False)
+    console.width = max(console.width, NARROWEST)
     console.print(choice)
     console.print(plan.title, style="bold")
     console.print(

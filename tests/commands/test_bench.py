@@ -99,6 +99,18 @@ def test_the_table_holds_the_same(tiny, monkeypatch):
     ) in ran.out
 
 
+def test_a_measurement_that_cannot_be_kept_is_shown_all_the_same(tiny, monkeypatch):
+    (tiny / "cache").touch()  # a file where the folder should be
+    monkeypatch.setattr(
+        bench, "alone", lambda model, seconds, *rest, **more: SHORT if seconds == 10 else LONG
+    )
+    ran = longvid("bench", "tiny", "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["frames_per_second"] == 48.0
+    assert ran.err.startswith("warning: `longvid plan` cannot estimate from this, it could not be kept: ")
+    assert ran.err.count("\n") == 1
+
+
 def test_an_unknown_model_is_one_line(tiny):
     ran = longvid("bench", "nothing")
     assert (ran.code, ran.out) == (2, "")

@@ -54,6 +54,15 @@ def test_for_a_person() -> None:
     ]
 
 
+def test_on_a_narrow_terminal_prompts_are_there_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("film.yaml").write_text(FILM)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = longvid("plan", "film.yaml").out
+    assert all(words in shown for words in ("shot", "prompt", "a red boat", "a city", "0-120"))
+    monkeypatch.setenv("COLUMNS", "40")
+    assert longvid("plan", "film.yaml").out == shown
+
+
 def test_time_and_memory_where_they_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("film.yaml").write_text("shots: [{prompt: a, seconds: 10f}]")
     measurements.write("planned", (96, 64), {"seconds_per_call": [[4, 10]], "decode_seconds_per_frame": 0.5})
