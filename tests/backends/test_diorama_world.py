@@ -106,3 +106,10 @@ def test_what_a_caption_says_is_what_the_spec_holds() -> None:
 def test_unknown_words_are_named_once_in_order() -> None:
     assert captions.unknown_words("A red zeppelin, over the SEA; a zeppelin at warp") == ["zeppelin", "warp"]
     assert captions.unknown_words("") == []
+    assert captions.unknown_words("2 red boats “at sea” — 日本, Straße… 🦄!") == [
+        "2",
+        "boats",
+        "日本",
+        "straße",
+        "🦄",
+    ]

@@ -156,9 +156,13 @@ def fragment(rng: np.random.Generator) -> tuple[str, Spec]:
     return " ".join(part for part in parts if part), dict.fromkeys(VALUES) | ({} if silent else {name: value})
 
 
+WORD = re.compile(r"[^\W_]+|[^\w\s!-/:-@\[-`{-~\u2010-\u2027\u3000-\u303f]")
+"""Letters and digits of any script; or one sign that is no punctuation, such as an emoji."""
+
+
 def words(text: str) -> list[str]:
     """Lower-case words of a prompt."""
-    return re.findall(r"[a-z]+", text.lower())
+    return WORD.findall(text.lower())
 
 
 def _known() -> dict[str, int]:
