@@ -177,6 +177,8 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
         return "a tab; YAML takes spaces"
     if "mapping values are not allowed" in problem:
         return "a colon and a space where no key can be; put a text that holds ': ' in quotes"
+    if "another document" in problem:
+        return "a second document begins here; remove the second ---"
     if "<block end>" in problem:
         return "does not belong here; the keys of one shot begin in the same column"
     return " ".join(problem.split())

@@ -3,9 +3,11 @@
 ``$XDG_CACHE_HOME/longvid/bench.json``, or ``~/.cache`` where that is not set:
 
     {"diorama": {"96x64": {"seconds_per_call": [[4, 0.01], [20, 0.03]], "decode_seconds_per_frame": 0.001,
-                           "torch": "2.13.0", "device": "cpu"}}}
+                           "peak_bytes": 500000000, "device": "AMD EPYC", "dtype": "bfloat16",
+                           "machine": "studio", "torch": "2.13.0", "date": "2026-11-22"}}}
 
-``seconds_per_call``: seconds of one network call by latent frames in its window.
+``seconds_per_call``: seconds of one network call by latent frames in its window. ``peak_bytes``: highest
+memory of a whole film, on the card where there is one. Only what a render chooses here by default is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,19 +56,37 @@ def key(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def estimate_seconds(plan: RenderPlan) -> float | None:
-    """Seconds of compute that a render takes here, or None where its model and size were not measured."""
+@dataclass(frozen=True)
+class Estimate:
+    """What a render takes here, and what that is known from."""
+
+    seconds: float
+    memory_bytes: int
+    device: str
+    dtype: str
+    date: str
+
+    def source(self) -> str:
+        return f"{self.device}, {self.dtype}, measured {self.date}"
+
+
+def estimate(plan: RenderPlan) -> Estimate | None:
+    """The cost of a render here, or None where its model and size were not measured on this machine."""
     try:
         measured = read()[plan.model][key(plan.size)]
+        if measured["machine"] != platform.node():  # a home folder may be shared
+            return None
         points = sorted((int(latents), float(seconds)) for latents, seconds in measured["seconds_per_call"])
         per_frame = float(measured["decode_seconds_per_frame"])
+        memory = int(measured["peak_bytes"])
+        device, dtype, date = (str(measured[name]) for name in ("device", "dtype", "date"))
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     if not points or points[0][0] < 1:
         return None
     network = sum(calls * seconds_per_call(points, latents) for latents, calls in plan.calls_by_latents)
     total = network + per_frame * sum(unit.decoded_frames for unit in plan.units)
-    return total if math.isfinite(total) else None
+    return Estimate(total, memory, device, dtype, date) if math.isfinite(total) else None
 
 
 def seconds_per_call(points: list[tuple[int, float]], latents: int) -> float:

@@ -20,6 +20,7 @@ from itertools import accumulate, pairwise
 from typing import Protocol
 
 from longvid.errors import UserError
+from longvid.timeline import MAX_STEPS
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ class Method(Protocol):
         ...
 
 
+def check_steps(steps: int, window: int) -> None:
+    """Raise UserError, with the nearest that are, where S = ``steps`` is no multiple of K = ``window``."""
+    if steps < 1 or steps % window:
+        below = max(steps // window, 0) * window
+        valid = (str(nearest) for nearest in (below, below + window) if 0 < nearest <= MAX_STEPS)
+        message = f"{steps} steps are no multiple of the window's {window} chunks"
+        raise UserError(f"{message}; nearest: {' or '.join(valid)}")
+
+
 def enter_steps(method: str, runs: Sequence[int], steps: int, window: int) -> tuple[int, ...]:
     """enter(i), the global step at which each unit of the film enters the window, in order.
 
@@ -68,12 +78,7 @@ def enter_steps(method: str, runs: Sequence[int], steps: int, window: int) -> tu
         raise UserError(f"method: {method!r} is unknown; known: {', '.join(METHODS)}")
     if window < 1 or not runs or min(runs) < 1:
         raise ValueError(f"the window and every run need at least one unit: {window}, {tuple(runs)}")
-    if steps < 1 or steps % window:
-        below = max(steps // window, 0) * window
-        valid = [str(s) for s in (below, below + window) if s >= 1]
-        raise UserError(
-            f"steps: {steps} is not a multiple of the window's {window} chunks; nearest: {' or '.join(valid)}"
-        )
+    check_steps(steps, window)
     enter_in_run = _ENTER[method]
     lengths = [enter_in_run(units - 1, steps, window) + steps for units in runs]
     starts = accumulate(lengths[:-1], initial=0)

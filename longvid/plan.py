@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -17,10 +17,10 @@ from longvid.backends import Backend, Geometry
 from longvid.errors import UserError
 from longvid.methods import METHODS
 from longvid.settings import Overrides as Overrides
-from longvid.settings import settle
-from longvid.spans import Span, end_error, length, snap, spans
+from longvid.settings import Settings, settle
+from longvid.spans import Span, end_error, snap, spans
 from longvid.timeline import Timeline
-from longvid.times import round_half_up
+from longvid.times import length, round_half_up
 
 
 @dataclass(frozen=True)
@@ -185,37 +185,13 @@ def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = Non
                     evaluations=0,  # counted below
                 )
             )
-            for k in range(count):
-                # Chunk k of a blend over b has (k + 1) / (b + 1) of the new prompt, and of its guidance.
-                share = (k + 1) / (blend + 1) if k < blend else 1.0
-                mix, strength = {text_of_shot[index]: share}, guidance
-                if share < 1:
-                    text, start = text_of_shot[index - 1], shots[index - 1].guidance
-                    mix[text] = mix.get(text, 0.0) + (1 - share)
-                    strength = start + share * (guidance - start)
-                units.append(
-                    UnitPlan(
-                        index=len(units),
-                        shot=index,
-                        run=run,
-                        chunk=chunk + k,
-                        mix=tuple(sorted(mix.items())),
-                        guidance=strength,
-                        seed=seed,
-                        frames=borders[chunk + k + 1] - borders[chunk + k],
-                        decoded_frames=decoded[chunk + k],
-                    )
-                )
+            before = shots[index - 1] if index else None
+            texts_here = text_of_shot[index], text_of_shot[index - 1]
+            units += _units(shots[index], before, texts_here, chunk, borders, decoded)
             chunk += count
         runs.append(chunk)
 
-    evaluations, calls = Counter[int](), Counter[int]()
-    for step in METHODS[settings.method](runs, settings.steps, settings.window):
-        evaluations[units[step.reads[-1]].shot] += 1
-        # A window in which every unit has guidance 1 needs no second call without the prompt.
-        guided = any(units[unit].guidance != 1 for unit in step.reads)
-        calls[len(step.reads) * geometry.chunk_latents] += 2 if guided else 1
-
+    evaluations, calls = _cost(geometry, settings, runs, units)
     return RenderPlan(
         title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
         model=backend.name,
@@ -256,6 +232,53 @@ def _texts(timeline: Timeline) -> tuple[list[tuple[str, str]], list[int]]:
         of_shot.append((prompt, negative))
     place = {text: index for index, text in enumerate(dict.fromkeys(of_shot))}
     return list(place), [place[text] for text in of_shot]
+
+
+def _units(
+    shot: ShotPlan,
+    before: ShotPlan | None,
+    texts: tuple[int, int],
+    chunk: int,
+    borders: Sequence[int],
+    decoded: Sequence[int],
+) -> Iterator[UnitPlan]:
+    """The units of a shot that begins with chunk ``chunk`` of its run.
+
+    ``texts``: places of its own text and of the one before among the prompts. Chunk by chunk of the run,
+    ``borders`` are the frames at which they begin and end, ``decoded`` is how many frames they decode to.
+    """
+    own, previous = texts
+    for k in range(shot.units):
+        # Chunk k of a blend over b has (k + 1) / (b + 1) of the new prompt, and of its guidance.
+        share = (k + 1) / (shot.blend_units + 1) if k < shot.blend_units else 1.0
+        mix, strength = {own: share}, shot.guidance
+        if share < 1 and before:
+            mix[previous] = mix.get(previous, 0.0) + (1 - share)
+            strength = before.guidance + share * (shot.guidance - before.guidance)
+        yield UnitPlan(
+            index=shot.first_unit + k,
+            shot=shot.index,
+            run=shot.run,
+            chunk=chunk + k,
+            mix=tuple(sorted(mix.items())),
+            guidance=strength,
+            seed=shot.seed,
+            frames=borders[chunk + k + 1] - borders[chunk + k],
+            decoded_frames=decoded[chunk + k],
+        )
+
+
+def _cost(
+    geometry: Geometry, settings: Settings, runs: Sequence[int], units: Sequence[UnitPlan]
+) -> tuple[Counter[int], Counter[int]]:
+    """Evaluations by shot, network calls by latent frames in the window."""
+    evaluations, calls = Counter[int](), Counter[int]()
+    for step in METHODS[settings.method](runs, settings.steps, settings.window):
+        evaluations[units[step.reads[-1]].shot] += 1
+        # A window in which every unit has guidance 1 needs no second call without the prompt.
+        guided = any(units[unit].guidance != 1 for unit in step.reads)
+        calls[len(step.reads) * geometry.chunk_latents] += 2 if guided else 1
+    return evaluations, calls
 
 
 def _guidance(timeline: Timeline, geometry: Geometry, overrides: Overrides, index: int) -> float:

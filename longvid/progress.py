@@ -6,11 +6,16 @@ import json
 import os
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
+
+from longvid.errors import LockedError, RenderError, UserError
+from longvid.times import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -122,7 +127,17 @@ class Stopped:
     """The work directory, which keeps the finished chunks and their preview."""
 
 
-Event = Noted | Began | Loading | Stepped | ChunkSaved | PreviewWritten | Done | Stopped
+@dataclass(frozen=True)
+class Failed:
+    """It went wrong: the one line for a person, and the code that the command exits with."""
+
+    message: str
+    exit_code: int
+    traceback: str | None = None
+    """Of a bug alone."""
+
+
+Event = Noted | Began | Loading | Stepped | ChunkSaved | PreviewWritten | Done | Stopped | Failed
 Show = Callable[[Event], None]
 
 
@@ -130,13 +145,16 @@ Show = Callable[[Event], None]
 def showing(choice: Choice, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Show]:
     """A function that shows events on ``stream`` (stderr) until the block ends.
 
-    ``auto`` is the live display on a terminal and plain lines anywhere else. ``quiet`` shows nothing.
+    ``auto`` is the live display on a terminal and plain lines anywhere else. ``quiet`` shows nothing. With
+    ``json`` an error inside the block is shown as well, as Failed, and leaves as SystemExit: nothing but JSON
+    is on the stream.
     """
     stream = stream or sys.stderr
-    if quiet:
+    if choice == "json":
+        with _json(stream) as show:
+            yield (lambda event: None) if quiet else show
+    elif quiet:
         yield lambda event: None
-    elif choice == "json":
-        yield lambda event: print(to_json(event), file=stream, flush=True)
     elif choice == "rich" or (choice == "auto" and stream.isatty() and os.environ.get("TERM") != "dumb"):
         with _live(stream) as show:
             yield show
@@ -151,15 +169,8 @@ def to_json(event: Event) -> str:
 
 
 def clock(frames: int, fps: float) -> str:
-    """A place in the film, as 1:05 or 1:02:05."""
+    """A place in the film, to the second."""
     return duration(frames / fps)
-
-
-def duration(seconds: float) -> str:
-    """A length of time, as 0:07, 1:05 or 1:02:05."""
-    whole = max(round(seconds), 0)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def seconds_left(event: Stepped) -> float:
@@ -198,6 +209,34 @@ def standing(event: Stopped) -> str:
         f"({clock(event.frames_done, event.fps)} of {clock(event.frames, event.fps)}) are kept, "
         f"see {Path(event.work) / 'preview.mp4'}; --fresh moves them aside and starts anew"
     )
+
+
+# JSON lines
+
+
+@contextmanager
+def _json(stream: TextIO) -> Iterator[Show]:
+    def show(event: Event) -> None:
+        print(to_json(event), file=stream, flush=True)
+
+    def warned(message: Warning | str, *where: object, **more: object) -> None:
+        show(Noted(str(message), warning=True))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = warned
+        try:
+            yield show
+        except (UserError, LockedError, RenderError) as error:
+            failed = Failed(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            failed = Failed("broken off", 130)
+        except Exception as error:  # a bug: its traceback goes where the reader looks
+            said = "".join(traceback.format_exception(error))
+            failed = Failed(f"{type(error).__name__}: {error}", 1, said)
+        else:
+            return
+        show(failed)
+        raise SystemExit(failed.exit_code)
 
 
 # Plain lines

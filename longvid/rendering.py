@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from longvid import __version__, plugins, timeline
-from longvid.backends import Backend, Carry, Dtype, Film, Text, VideoCodec
-from longvid.denoise import WindowState, denoise
+from longvid.backends import Backend, Carry, Dtype, Film, Geometry, Text, VideoCodec
+from longvid.denoise import Finished, WindowState, denoise
 from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
 from longvid.errors import RenderError, UserError
@@ -27,7 +27,7 @@ from longvid.plan import RenderPlan, plan
 from longvid.processes import SOLVERS
 from longvid.progress import Began, ChunkSaved, Done, Event, Loading, PreviewWritten, Show, Stepped
 from longvid.settings import Overrides
-from longvid.state import Chunk, WorkDirectory, checksum, identities, work_directory
+from longvid.state import Chunk, WorkDirectory, check_free, checksum, identities, work_directory
 from longvid.timeline import Timeline
 from longvid.video import post, writer
 
@@ -76,8 +76,16 @@ def render(
 
 
 def film_path(parsed: Timeline, output: Path | str | None) -> Path:
-    """The film's path: the one given, else the timeline's stem + ``.mp4`` in the current folder."""
-    return Path(output) if output is not None else Path(f"{Path(parsed.source.name).stem}.mp4")
+    """The film's path: the one given, else the timeline's stem + ``.mp4`` in the current folder.
+
+    Raises UserError where that is the timeline itself.
+    """
+    written = Path(parsed.source.name)
+    film = Path(output) if output is not None else Path(f"{written.stem}.mp4")
+    with suppress(OSError):  # of a name that is no file (yet), or none at all
+        if film.samefile(written):
+            raise UserError(f"--output {film}: is the timeline itself; name another file")
+    return film
 
 
 def events(
@@ -95,31 +103,26 @@ def events(
     Whatever an event speaks of is on disk, so closing the iterator between two of them stops the render
     cleanly. Raises as ``render`` does.
     """
-    width, height = (side * planned.scale for side in planned.size)
-    if width % 2 or height % 2:
-        raise UserError(
-            f"a film of {width}x{height} cannot be written, H.264 needs even sides; "
-            "choose another `size` or `output.scale`"
-        )
     where = choose_device(device)
     what = choose_dtype(dtype, where)
+    check_free(output, fresh=fresh, overwrite=overwrite)
+    if where.type == "cpu":
+        keep_memory()
+    yield Loading(f"loading {planned.model}")
+    film = backend.for_film(planned.size, planned.fps, planned.model_options, where, what)
     with work_directory(output, fresh=fresh, overwrite=overwrite) as work:
-        yield from _render(planned, backend, output, work, where, what)
+        yield from _render(planned, backend.geometry, film, output, work, where, what)
 
 
 def _render(
     planned: RenderPlan,
-    backend: Backend,
+    geometry: Geometry,
+    film: Film,
     output: Path,
     work: WorkDirectory,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Iterator[Event]:
-    if device.type == "cpu":
-        keep_memory()
-    yield Loading(f"loading {planned.model}")
-    geometry, (width, height) = backend.geometry, planned.size
-    film = backend.for_film(planned.size, planned.fps, planned.model_options, device, dtype)
     yield Loading("reading the prompts")
     text = encode_prompts(film, planned)
     names = identities(planned, geometry, film.fingerprint, _name(dtype))
@@ -127,38 +130,9 @@ def _render(
     work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
     run = _run(planned, device, dtype)
     work.write_run({**run, "status": "unfinished"})
-    yield Began(
-        title=planned.title,
-        output=str(output),
-        model=planned.model,
-        device=device_name(device),
-        dtype=_name(dtype),
-        size=(width * planned.scale, height * planned.scale),
-        fps=float(planned.fps),
-        frames=planned.frames,
-        chunks=len(planned.units),
-        shots=len(planned.shots),
-        evaluations=planned.evaluations,
-        steps=planned.steps,
-    )
+    yield _began(planned, output, device, dtype)
 
-    unit_shape = (
-        geometry.channels,
-        geometry.chunk_latents,
-        height // geometry.pixel_stride,
-        width // geometry.pixel_stride,
-    )
-    windows = denoise(
-        METHODS[planned.method](planned.runs, planned.steps, planned.window),
-        from_text(unit_shape, device),
-        predict=classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units]),
-        schedule=film.schedule,
-        process=film.process,
-        solver=SOLVERS[planned.solver],
-        total_levels=planned.steps,
-        unit_shape=unit_shape,
-        seeds=[unit.seed for unit in planned.units],
-    )
+    windows = _windows(planned, geometry, film, text, device)
     codec: VideoCodec = film.codec()
     carry: Carry = {}
     frames_left = [0] * len(planned.runs)
@@ -211,7 +185,7 @@ def _render(
             resumed = time.monotonic()
     except torch.OutOfMemoryError as error:
         raise RenderError(
-            f"{device_name(device)} has not enough memory for {width}x{height}; "
+            f"{device_name(device)} has not enough memory for {planned.size[0]}x{planned.size[1]}; "
             "choose a smaller `size` or another --device"
         ) from error
     finally:
@@ -219,10 +193,57 @@ def _render(
             with suppress(RenderError):  # of a full disk, say: the reason for being here says it already
                 preview.rebuild()
 
-    chapters = [
+    writer.join(work.segments(), output, planned.fps, _chapters(planned), _metadata(planned, effective))
+    seconds = time.monotonic() - began
+    work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
+    yield Done(str(output), planned.frames, float(planned.fps), seconds, output.stat().st_size)
+
+
+def _began(planned: RenderPlan, output: Path, device: torch.device, dtype: torch.dtype) -> Began:
+    width, height = planned.size
+    return Began(
+        title=planned.title,
+        output=str(output),
+        model=planned.model,
+        device=device_name(device),
+        dtype=_name(dtype),
+        size=(width * planned.scale, height * planned.scale),
+        fps=float(planned.fps),
+        frames=planned.frames,
+        chunks=len(planned.units),
+        shots=len(planned.shots),
+        evaluations=planned.evaluations,
+        steps=planned.steps,
+    )
+
+
+def _windows(
+    planned: RenderPlan, geometry: Geometry, film: Film, text: Text, device: torch.device
+) -> Iterator[tuple[WindowState, list[Finished]]]:
+    """The denoising loop over the whole film, from text alone."""
+    width, height = (side // geometry.pixel_stride for side in planned.size)
+    unit_shape = (geometry.channels, geometry.chunk_latents, height, width)
+    return denoise(
+        METHODS[planned.method](planned.runs, planned.steps, planned.window),
+        from_text(unit_shape, device),
+        predict=classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units]),
+        schedule=film.schedule,
+        process=film.process,
+        solver=SOLVERS[planned.solver],
+        total_levels=planned.steps,
+        unit_shape=unit_shape,
+        seeds=[unit.seed for unit in planned.units],
+    )
+
+
+def _chapters(planned: RenderPlan) -> list[writer.Chapter]:
+    return [
         writer.Chapter(shot.title or shot.prompt, shot.start_frame, shot.end_frame) for shot in planned.shots
     ]
-    metadata = {
+
+
+def _metadata(planned: RenderPlan, effective: Mapping[str, Any]) -> dict[str, str]:
+    return {
         "title": planned.title,
         "prompts": json.dumps([shot.prompt for shot in planned.shots], ensure_ascii=False),
         "seed": str(planned.seed),
@@ -230,10 +251,6 @@ def _render(
         "longvid": __version__,
         "plan": effective["sha256"],
     }
-    writer.join(work.segments(), output, planned.fps, chapters, metadata)
-    seconds = time.monotonic() - began
-    work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
-    yield Done(str(output), planned.frames, float(planned.fps), seconds, output.stat().st_size)
 
 
 class Preview:

@@ -10,7 +10,7 @@ from typing import Literal
 from longvid.backends import Backend, Geometry
 from longvid.document import NodePath, show
 from longvid.errors import UserError
-from longvid.methods import METHODS
+from longvid.methods import METHODS, check_steps
 from longvid.timeline import MAX_GUIDANCE, MAX_SEED, MAX_SIDE_PX, MAX_STEPS, Timeline
 from longvid.times import round_half_up
 
@@ -89,13 +89,12 @@ def _steps(timeline: Timeline, geometry: Geometry, overrides: Overrides) -> tupl
     """S and K; S a multiple of K."""
     window = timeline.window or geometry.window_units
     steps = overrides.steps or timeline.steps or geometry.steps
-    if steps % window:
-        below = steps // window * window
-        nearest = " or ".join(str(n) for n in (below, below + window) if 0 < n <= MAX_STEPS)
-        message = f"{steps} steps are no multiple of the window's {window} chunks; nearest: {nearest}"
+    try:
+        check_steps(steps, window)
+    except UserError as error:
         if overrides.steps:
-            raise UserError(f"--steps: {message}")
-        raise timeline.source.error(("steps",) if timeline.steps else ("window",), message)
+            raise UserError(f"--steps: {error}") from error
+        raise timeline.source.error(("steps",) if timeline.steps else ("window",), str(error)) from error
     if overrides.draft:
         steps = max(window, steps // 2 // window * window)
     return steps, window
@@ -142,15 +141,15 @@ def _size(timeline: Timeline, backend: Backend) -> tuple[int, int]:
 
 
 def _scale(timeline: Timeline, geometry: Geometry, size: tuple[int, int]) -> int:
-    scale = timeline.output.scale or -(-geometry.output_width_px // size[0])
-    width, height = size[0] * scale, size[1] * scale
+    """The whole factor that the film is enlarged by: its sides are even and no longer than MAX_SIDE_PX."""
+    wanted = timeline.output.scale or -(-geometry.output_width_px // size[0])
+    most = MAX_SIDE_PX // max(size)
+    possible = [scale for scale in range(1, most + 1) if not any(side * scale % 2 for side in size)]
+    if wanted in possible:
+        return wanted
     path: NodePath = ("output", "scale") if timeline.output.scale else ("size",)
-    if max(width, height) > MAX_SIDE_PX:
-        most = MAX_SIDE_PX // max(size)
-        raise timeline.source.error(
-            path, f"makes {width}x{height} pixels; at most {MAX_SIDE_PX}, a scale of {most}"
-        )
-    if width % 2 or height % 2:
-        message = f"makes {width}x{height} pixels, and H.264 needs even sides; a scale of {scale + 1} does"
-        raise timeline.source.error(path, message)
-    return scale
+    limit = f"at most {MAX_SIDE_PX}" if wanted > most else "H.264 needs even sides"
+    nearest = min(possible, key=lambda scale: (abs(scale - wanted), -scale), default=None)
+    fix = "choose another `size`" if nearest is None else f"nearest scale: {nearest}"
+    message = f"makes {size[0] * wanted}x{size[1] * wanted} pixels, {limit}; {fix}"
+    raise timeline.source.error(path, message)

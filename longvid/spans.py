@@ -10,7 +10,7 @@ from itertools import pairwise
 from longvid.backends import Geometry
 from longvid.errors import UserError
 from longvid.timeline import Timeline
-from longvid.times import MAX_SECONDS, round_half_up
+from longvid.times import MAX_SECONDS, clock, length, round_half_up
 
 
 @dataclass(frozen=True)
@@ -102,22 +102,6 @@ def _nearest_border(geometry: Geometry, frame: int) -> int:
         return int(2 * frame > first)
     whole, rest = divmod(frame - first, chunk)
     return 1 + whole + int(2 * rest > chunk)
-
-
-def clock(time: Fraction) -> str:
-    """``0:08``, ``1:30.5``, ``1:00:00``: a time a person reads, to the millisecond."""
-    milliseconds = round_half_up(time * 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    whole, fraction = divmod(rest, 1000)
-    decimals = f".{fraction:03d}".rstrip("0") if fraction else ""
-    front = f"{hours}:{minutes:02d}" if hours else str(minutes)
-    return f"{front}:{whole:02d}{decimals}"
-
-
-def length(time: Fraction) -> str:
-    """``2 s``, ``1.333 s``: a length a person reads, to the millisecond."""
-    return f"{round_half_up(time * 1000) / 1000:.3f}".rstrip("0").rstrip(".") + " s"
 
 
 def end_error(timeline: Timeline, index: int, message: str) -> UserError:

@@ -25,7 +25,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -283,32 +283,12 @@ def work_path(output: Path) -> Path:
 
 @contextmanager
 def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False) -> Iterator[WorkDirectory]:
-    """A new, locked work directory for the film ``output``.
-
-    Raises UserError, with nothing touched, where ``output`` cannot become a film: it is no .mp4, its folder
-    is missing or cannot be written, there is a file that no work directory made (unless ``overwrite``), or a
-    work directory with finished chunks (unless ``fresh``, which moves it aside). Raises LockedError where
-    another process has it.
-    """
-    with _refused(output):
-        check_output(output)
+    """A new, locked work directory for the film ``output``; raises as ``check_free``."""
+    check_free(output, fresh=fresh, overwrite=overwrite)
     path = work_path(output)
-    with _refused(path):
-        there = path.exists()
-    if there:
-        with _locked(path):
-            finished = any((path / "chunks").glob("*.json"))
-            if finished and not fresh:
-                raise UserError(
-                    f"{path} holds an earlier render; --fresh moves it aside and starts anew, "
-                    "or write elsewhere with --output"
-                )
-            _check_foreign(output, overwrite)
-            if finished:
-                with _refused(path):
-                    path.rename(_free_name(path))
-    else:
-        _check_foreign(output, overwrite)
+    if _has_finished(path):
+        with _locked(path), _refused(path):
+            path.rename(_free_name(path))
     with _refused(path):
         for folder in ("chunks", "latents", "segments", "states"):
             (path / folder).mkdir(parents=True, exist_ok=True)
@@ -316,16 +296,46 @@ def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False
         yield WorkDirectory(path)
 
 
+def check_free(output: Path, *, fresh: bool = False, overwrite: bool = False) -> None:
+    """Raise what stands in the way of a render into ``output``; nothing is touched.
+
+    UserError where ``output`` cannot become a film: it is no .mp4, its folder is missing or cannot be
+    written, there is a file that no work directory made (unless ``overwrite``), or a work directory with
+    finished chunks (unless ``fresh``, which moves it aside). LockedError where another process has it.
+    """
+    with _refused(output):
+        check_output(output)
+    path = work_path(output)
+    with _refused(path):
+        there = path.exists()
+    with _locked(path) if there else nullcontext():
+        if _has_finished(path) and not fresh:
+            raise UserError(
+                f"{path} holds an earlier render; --fresh moves it aside and starts anew, "
+                "or write elsewhere with --output"
+            )
+        _check_foreign(output, overwrite)
+
+
+def _has_finished(path: Path) -> bool:
+    return any((path / "chunks").glob("*.json"))
+
+
 def check_output(output: Path) -> None:
     """Raise UserError where ``output`` can be no film."""
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; name a file in it, as {output / 'film.mp4'}")
     if output.suffix.lower() != ".mp4":
-        raise UserError(f"--output {output}: a film is written as .mp4; try {output.with_suffix('.mp4')}")
+        raise UserError(f"--output {output}: a film is written as .mp4; try {_as_mp4(output)}")
     if output.exists() and not output.is_file():
         raise UserError(f"--output {output}: is there and no ordinary file; name another")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; create it first")
+
+
+def _as_mp4(output: Path) -> Path:
+    """The nearest name of a film; ``.mp4`` alone is a hidden file's name, without an ending."""
+    return output.with_name("film.mp4") if output.name.lower() == ".mp4" else output.with_suffix(".mp4")
 
 
 def _check_foreign(output: Path, overwrite: bool) -> None:

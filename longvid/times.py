@@ -1,4 +1,4 @@
-"""Times and rates as people write them, exactly: Fractions, not yet rounded to frames."""
+"""Times and rates as people write and read them. Exactly: Fractions, not yet rounded to frames."""
 
 from __future__ import annotations
 
@@ -105,3 +105,24 @@ def _exact(value: object, wanted: str) -> Fraction:
     if number < 0:
         raise ValueError(f"{show(value)} is negative")
     return number
+
+
+def clock(time: Fraction) -> str:
+    """``0:08``, ``1:30.5``, ``1:00:00``: a time a person reads, to the millisecond."""
+    milliseconds = round_half_up(time * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    whole, fraction = divmod(rest, 1000)
+    decimals = f".{fraction:03d}".rstrip("0") if fraction else ""
+    front = f"{hours}:{minutes:02d}" if hours else str(minutes)
+    return f"{front}:{whole:02d}{decimals}"
+
+
+def length(time: Fraction) -> str:
+    """``2 s``, ``1.333 s``: a length a person reads, to the millisecond."""
+    return f"{round_half_up(time * 1000) / 1000:.3f}".rstrip("0").rstrip(".") + " s"
+
+
+def duration(seconds: float) -> str:
+    """``0:07``, ``1:05``, ``1:02:05``: how long something takes, to the second."""
+    return clock(Fraction(max(round(seconds), 0)))

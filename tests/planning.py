@@ -49,6 +49,9 @@ class PlanBackend:
     def unknown_words(self, prompt: str) -> list[str]:
         return re.findall(r"\bzz\w*", prompt)
 
+    def missing_files(self) -> list[str]:
+        return []
+
     def memory_bytes(self, size: tuple[int, int]) -> int | None:
         return self.memory
 

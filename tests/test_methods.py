@@ -58,7 +58,7 @@ def test_steps_must_be_a_multiple_of_the_window(steps: int, window: int, nearest
     with pytest.raises(UserError) as error:
         enter_steps("progressive", [3], steps, window)
     assert str(error.value) == (
-        f"steps: {steps} is not a multiple of the window's {window} chunks; nearest: {nearest}"
+        f"{steps} steps are no multiple of the window's {window} chunks; nearest: {nearest}"
     )
     with pytest.raises(UserError):
         next(progressive([3], steps, window))

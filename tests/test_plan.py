@@ -251,17 +251,22 @@ def test_what_the_model_cannot_do(text: str, message: str | None) -> None:
         (
             {"any_size": True},
             {"size": [4096, 64], "output": {"scale": 3}},
-            "output.scale: makes 12288x192 pixels; at most 8192, a scale of 2",
+            "output.scale: makes 12288x192 pixels, at most 8192; nearest scale: 2",
         ),
         (
             {"sizes": ((97, 65),)},
             {"size": [97, 65], "output": {"scale": 3}},
-            "output.scale: makes 291x195 pixels, and H.264 needs even sides; a scale of 4 does",
+            "output.scale: makes 291x195 pixels, H.264 needs even sides; nearest scale: 4",
         ),
         (
             {"sizes": ((401, 65),)},
             {},
-            "size: makes 401x65 pixels, and H.264 needs even sides; a scale of 2 does",
+            "size: makes 401x65 pixels, H.264 needs even sides; nearest scale: 2",
+        ),
+        (
+            {"sizes": ((8191, 64),)},
+            {},
+            "size: makes 8191x64 pixels, H.264 needs even sides; choose another `size`",
         ),
     ],
 )

@@ -1,11 +1,13 @@
 import io
 import json
+import warnings
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from longvid import progress
+from longvid.errors import LockedError, RenderError, UserError
 from longvid.progress import (
     Began,
     ChunkSaved,
@@ -102,6 +104,41 @@ def test_json_lines_hold_every_field():
         "fps": 12.0,
         "seconds": 20.0,
     }
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(
+    ("error", "exit_code", "message"),
+    [
+        (UserError("film.yaml:7: wrong"), 2, "film.yaml:7: wrong"),
+        (LockedError("busy"), 3, "busy"),
+        (RenderError("the disk is full"), 1, "the disk is full"),
+        (KeyboardInterrupt(), 130, "broken off"),
+        (ZeroDivisionError("a bug"), 1, "ZeroDivisionError: a bug"),
+    ],
+)
+def test_json_ends_with_what_went_wrong(error, exit_code, message, quiet):
+    stream = io.StringIO()
+    with pytest.raises(SystemExit) as stop, showing("json", quiet, stream):
+        raise error
+    assert stop.value.code == exit_code
+    failed = json.loads(stream.getvalue())
+    traceback = failed.pop("traceback")
+    assert failed == {"event": "failed", "message": message, "exit_code": exit_code}
+    assert (traceback is not None) == isinstance(error, ZeroDivisionError)
+
+
+def test_other_modes_let_errors_through():
+    with pytest.raises(UserError, match="wrong"), showing("plain", stream=io.StringIO()):
+        raise UserError("wrong")
+
+
+def test_json_says_warnings_as_json():
+    stream = io.StringIO()
+    with showing("json", stream=stream):
+        warnings.simplefilter("always")
+        warnings.warn("an old card", UserWarning, stacklevel=1)
+    assert json.loads(stream.getvalue()) == {"event": "noted", "text": "an old card", "warning": True}
 
 
 def test_auto_is_plain_where_there_is_no_terminal_and_quiet_is_silent():

@@ -277,12 +277,22 @@ def test_a_disk_that_fills_up_at_any_write_loses_nothing(tmp_path, monkeypatch, 
     assert isinstance(again[-1], Done)
 
 
-def test_odd_sides_are_refused_before_anything_is_made(tmp_path):
-    planned = replace(plan(film(), TinyBackend()), size=(23, 16))
-    with pytest.raises(UserError, match=r"23x16 cannot be written, H\.264 needs even sides"):
-        list(events(planned, tmp_path / "film.mp4"))
+def test_the_timeline_is_no_film(tmp_path):
+    timeline = tmp_path / "film.mp4"
+    timeline.write_text('{"shots": [{"prompt": "a red boat", "seconds": 2}]}')
+    with pytest.raises(UserError, match=r"film\.mp4: is the timeline itself; name another file"):
+        longvid.render(timeline, timeline, overwrite=True)
+    assert os.listdir(tmp_path) == ["film.mp4"]
+
+
+def test_weights_that_cannot_be_loaded_leave_nothing_behind(tmp_path, monkeypatch):
+    def missing(*args: object) -> None:
+        raise UserError("weights: no denoiser.safetensors there")
+
+    monkeypatch.setattr(TinyBackend, "for_film", missing)
+    with pytest.raises(UserError, match=r"no denoiser\.safetensors there"):
+        rendered(tmp_path / "film.mp4")
     assert not os.listdir(tmp_path)
-    list(events(replace(planned, size=(20, 16), scale=3), tmp_path / "film.mp4"))
 
 
 def test_a_codec_that_gives_too_few_frames_is_named(tmp_path, monkeypatch):

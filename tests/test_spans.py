@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from longvid.document import parse
 from longvid.errors import UserError
-from longvid.spans import Span, clock, length, snap, spans
+from longvid.spans import Span, snap, spans
 from longvid.timeline import build
 from tests.planning import GEOMETRY
 
@@ -181,16 +181,3 @@ def test_snapping(lengths: list[int], first: int, chunk: int) -> None:
         assert count >= 0
         if shot >= max(first, chunk):
             assert count >= 1
-
-
-def test_times_for_people() -> None:
-    times = [
-        Fraction(0),
-        Fraction(8),
-        Fraction(181, 2),
-        Fraction(3600),
-        Fraction(4, 3),
-        Fraction(119999, 2000),
-    ]
-    assert [clock(time) for time in times] == ["0:00", "0:08", "1:30.5", "1:00:00", "0:01.333", "1:00"]
-    assert [length(time) for time in times] == ["0 s", "8 s", "90.5 s", "3600 s", "1.333 s", "60 s"]

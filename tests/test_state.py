@@ -302,6 +302,7 @@ def test_a_file_that_no_render_made_is_not_overwritten(tmp_path):
     [
         ("film.mkv", r"film\.mkv: a film is written as \.mp4; try .*film\.mp4"),
         ("film", r"a film is written as \.mp4"),
+        (".mp4", r"\.mp4: a film is written as \.mp4; try .*/film\.mp4"),
         ("folder.mp4", r"folder\.mp4 is a folder; name a file in it, as .*folder\.mp4/film\.mp4"),
         ("nowhere/film.mp4", r"there is no folder .*nowhere; create it first"),
         ("file/film.mp4", "there is no folder"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longvid.times import TIME_SCHEMA, Time, parse_fps, parse_time, round_half_up
+from longvid.times import TIME_SCHEMA, Time, clock, duration, length, parse_fps, parse_time, round_half_up
 
 
 @pytest.mark.parametrize(
@@ -134,3 +134,20 @@ def test_the_schema_takes_what_the_parser_takes(text: str) -> None:
         assert not fits or "go to 59" in str(error) or "longer than a day" in str(error)
     else:
         assert fits
+
+
+def test_times_for_people() -> None:
+    times = [
+        Fraction(0),
+        Fraction(8),
+        Fraction(181, 2),
+        Fraction(3600),
+        Fraction(4, 3),
+        Fraction(119999, 2000),
+    ]
+    assert [clock(time) for time in times] == ["0:00", "0:08", "1:30.5", "1:00:00", "0:01.333", "1:00"]
+    assert [length(time) for time in times] == ["0 s", "8 s", "90.5 s", "3600 s", "1.333 s", "60 s"]
+
+
+def test_durations_are_to_the_second() -> None:
+    assert [duration(seconds) for seconds in (-1, 0.4, 65, 3725.2)] == ["0:00", "0:00", "1:05", "1:02:05"]

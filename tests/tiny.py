@@ -79,6 +79,9 @@ class TinyBackend:
     def unknown_words(self, prompt: str) -> list[str]:
         return [word for word in prompt.split() if word.startswith("zz")]
 
+    def missing_files(self) -> list[str]:
+        return []
+
     def memory_bytes(self, size: tuple[int, int]) -> int | None:
         return 1000 * size[0] * size[1]
 

@@ -195,6 +195,10 @@ class Backend(Protocol):
         """As TextEncoder.unknown_words, without a weight being loaded; empty for an open vocabulary."""
         ...
 
+    def missing_files(self) -> list[str]:
+        """Files that the weights lack, without one being read; empty where all are there."""
+        ...
+
     def memory_bytes(self, size: tuple[int, int]) -> int | None:
         """Peak memory a render of this size takes, as measured, or None where nobody has."""
         ...

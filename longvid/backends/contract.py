@@ -93,6 +93,8 @@ def check_declarations(backend: Backend, size: tuple[int, int]) -> None:
     _require(
         set(unknown) <= set(PROMPTS[0].split()), f"unknown_words returns words not in the prompt: {unknown}"
     )
+    missing = backend.missing_files()
+    _require(not missing, f"missing_files() names {missing}; a film cannot be loaded without")
     memory = backend.memory_bytes(size)
     _require(
         memory is None or memory > 0, f"memory_bytes({size}) is {memory}; None is the value for not measured"

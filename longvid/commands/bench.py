@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import sys
 import time
@@ -58,6 +59,8 @@ class FilmRun:
     dtype: str
     device: str
     threads: int
+    by_default: bool
+    """Whether a render here chooses this device and dtype by itself."""
 
 
 def bench(
@@ -71,7 +74,7 @@ def bench(
 ) -> None:
     """Measure a model here: the network by window size, whole films of 10 and 60 s, their peak memory.
 
-    `longvid plan` estimates its times from the result.
+    `longvid plan` estimates time and memory from the result.
     """
     from longvid import measurements, plugins
     from longvid.progress import Loading, showing
@@ -85,14 +88,21 @@ def bench(
     measured = {
         "seconds_per_call": [list(call) for call in short.calls],
         "decode_seconds_per_frame": (long.seconds - long.network_seconds) / long.frames,
-        "torch": version("torch"),
+        "peak_bytes": long.peak_bytes if long.device_peak_bytes is None else long.device_peak_bytes,
         "device": long.device,
+        "dtype": long.dtype,
+        "machine": platform.node(),
+        "torch": version("torch"),
+        "date": time.strftime("%Y-%m-%d"),
     }
-    try:
-        measurements.write(name, long.size, measured)
-    except (OSError, RuntimeError) as error:
-        lost = "`longvid plan` cannot estimate from this, it could not be kept"
-        print(f"warning: {lost}: {error}", file=sys.stderr)
+    lost = "warning: `longvid plan` cannot estimate from this"
+    if long.by_default:
+        try:
+            measurements.write(name, long.size, measured)
+        except (OSError, RuntimeError) as error:
+            print(f"{lost}, it could not be kept: {error}", file=sys.stderr)
+    else:
+        print(f"{lost}, a render here takes another device or dtype by default", file=sys.stderr)
     facts = report(name, short, long)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
@@ -131,16 +141,18 @@ def measure(model: str, seconds: int, device: str, dtype: Dtype, time_calls: boo
         for event in rendering.events(planned, cast("Backend", timed), output, device=device, dtype=dtype):
             done = event
         assert isinstance(done, Done)
-        records = [state.read_sealed(path) for path in output.with_suffix(".longvid").glob("chunks/*.json")]
-        run = state.read_sealed(output.with_suffix(".longvid") / "run.json") or {}
+        work = state.work_path(output)
+        records = [state.read_sealed(path) for path in work.glob("chunks/*.json")]
+        run = state.read_sealed(work / "run.json") or {}
 
     def spent(hop: str) -> float:
         return sum(float(record["seconds"][hop]) for record in records if record)
 
     peak_bytes = peak_memory()
-    where = choose_device(device)
+    where, default = choose_device(device), choose_device()
+    what = choose_dtype(dtype, where)
     card = torch.cuda.max_memory_allocated(where) if where.type == "cuda" else None
-    calls = network_calls(backend, planned, where, choose_dtype(dtype, where)) if time_calls else ()
+    calls = network_calls(backend, planned, where, what) if time_calls else ()
     return FilmRun(
         film_seconds=float(planned.frames / planned.fps),
         frames=planned.frames,
@@ -157,6 +169,7 @@ def measure(model: str, seconds: int, device: str, dtype: Dtype, time_calls: boo
         dtype=run["dtype"],
         device=run["device"],
         threads=run["threads"],
+        by_default=(where, what) == (default, choose_dtype("auto", default)),
     )
 
 

@@ -179,12 +179,14 @@ def models() -> list[Finding]:
     found = []
     for name in plugins.registered():
         try:
-            geometry = plugins.backend(name).geometry
+            backend = plugins.backend(name)
         except UserError as error:
             found.append(Finding(name, False, str(error)))
             continue
-        width, height = geometry.sizes[0]
-        found.append(Finding(name, True, f"{width}x{height}, {float(geometry.fps):g} frames a second"))
+        missing = backend.missing_files()
+        (width, height), fps = backend.geometry.sizes[0], float(backend.geometry.fps)
+        detail = f"missing: {', '.join(missing)}" if missing else f"{width}x{height}, {fps:g} frames a second"
+        found.append(Finding(name, not missing, detail))
     return found
 
 

@@ -10,6 +10,7 @@ import typer
 from longvid.commands import options
 
 if TYPE_CHECKING:
+    from longvid.measurements import Estimate
     from longvid.plan import RenderPlan
 
 NOT_MEASURED = "not measured here"
@@ -36,15 +37,15 @@ def plan(
     choice = plugins.choose(film, model)
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
     made = make_plan(film, choice.backend, overrides)
-    time_seconds = measurements.estimate_seconds(made)
-    memory_bytes = choice.backend.memory_bytes(made.size)
+    cost = measurements.estimate(made)
+    stated_bytes = choice.backend.memory_bytes(made.size)
     if as_json:
-        typer.echo(json.dumps(report(made, time_seconds, memory_bytes), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(report(made, cost, stated_bytes), ensure_ascii=False, indent=2))
     else:
-        show(made, str(choice), time_seconds, memory_bytes)
+        show(made, str(choice), cost, stated_bytes)
 
 
-def report(plan: RenderPlan, time_seconds: float | None, memory_bytes: int | None) -> dict[str, Any]:
+def report(plan: RenderPlan, cost: Estimate | None, stated_bytes: int | None) -> dict[str, Any]:
     """The plan for programs: its effective values, and its cost (null where not measured here)."""
     return {
         **plan.effective(),
@@ -53,20 +54,21 @@ def report(plan: RenderPlan, time_seconds: float | None, memory_bytes: int | Non
             "chunks": len(plan.units),
             "evaluations": plan.evaluations,
             "network_calls": plan.network_calls,
-            "seconds": time_seconds,
-            "memory_bytes": memory_bytes,
+            "seconds": cost and cost.seconds,
+            "memory_bytes": cost.memory_bytes if cost else stated_bytes,
+            "measured": cost and {"device": cost.device, "dtype": cost.dtype, "date": cost.date},
         },
     }
 
 
-def show(plan: RenderPlan, choice: str, time_seconds: float | None, memory_bytes: int | None) -> None:
-    """The plan for a person, on stdout."""
+def show(plan: RenderPlan, choice: str, cost: Estimate | None, stated_bytes: int | None) -> None:
+    """The plan for a person, on stdout. ``stated_bytes``: memory as the backend has it."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from longvid.spans import clock
+    from longvid.times import clock, duration
 
     def span(start: int, end: int) -> str:
         return f"{clock(start / plan.fps)}-{clock(end / plan.fps)}\n{start}-{end}"
@@ -103,9 +105,12 @@ def show(plan: RenderPlan, choice: str, time_seconds: float | None, memory_bytes
         )
     width, height = plan.size
     shown_at = f" shown at {width * plan.scale}x{height * plan.scale}" if plan.scale > 1 else ""
-    untimed = f"{NOT_MEASURED} (`longvid bench {plan.model}` does it)"
-    time = untimed if time_seconds is None else f"about {duration(time_seconds)}"
-    memory = NOT_MEASURED if memory_bytes is None else f"{memory_bytes / 1e9:.1f} GB"
+    if cost:
+        time = f"about {duration(cost.seconds)} ({cost.source()})"
+        memory = f"{cost.memory_bytes / 1e9:.1f} GB ({cost.source()})"
+    else:
+        time = f"{NOT_MEASURED} (`longvid bench {plan.model}` does it)"
+        memory = NOT_MEASURED if stated_bytes is None else f"{stated_bytes / 1e9:.1f} GB (as the model says)"
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, NARROWEST)
     console.print(choice)
@@ -121,11 +126,3 @@ def show(plan: RenderPlan, choice: str, time_seconds: float | None, memory_bytes
     )
     console.print(f"time: {time}")
     console.print(f"memory: {memory}")
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3 h 5 min``: as exact as an estimate is."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

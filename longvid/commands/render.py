@@ -57,21 +57,22 @@ def render(
     from longvid.progress import ChunkSaved, Loading, Stopped, showing, standing
     from longvid.settings import Overrides
 
-    parsed = timeline.load(file)
-    choice = plugins.choose(parsed, model)
-    overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
-    planned = plan(parsed, choice.backend, overrides)
-    with showing(progress, quiet) as show, signals() as received:
+    with showing(progress, quiet) as show, signals(told=progress != "json") as received:
+        parsed = timeline.load(file)
+        choice = plugins.choose(parsed, model)
+        overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
+        planned = plan(parsed, choice.backend, overrides)
         for note in notes(str(choice), planned):
             show(note)
         show(Loading("loading PyTorch"))
         from longvid.rendering import events, film_path
+        from longvid.state import work_path
 
         film = film_path(parsed, output)
         last = ChunkSaved(chunk=-1, chunks=len(planned.units), frames_done=0, frames=planned.frames)
 
         def stopped(why: str) -> Stopped:
-            work = str(film.with_suffix(".longvid"))
+            work = str(work_path(film))
             return Stopped(
                 why, last.chunk + 1, last.chunks, last.frames_done, last.frames, float(planned.fps), work
             )
@@ -89,9 +90,11 @@ def render(
                         break
         except RenderError as error:
             raise RenderError(standing(stopped(str(error)))) from error
-        if received and not isinstance(event, Done):
+        ended = isinstance(event, Done)
+        if not ended:
             show(stopped(f"stopped by {signal.Signals(received[0]).name}"))
-            raise typer.Exit(128 + received[0])
+    if not ended:
+        raise typer.Exit(128 + received[0])
     typer.echo(film)
 
 
@@ -107,8 +110,11 @@ def notes(choice: str, planned: RenderPlan) -> Iterator[Noted]:
 
 
 @contextmanager
-def signals() -> Iterator[list[int]]:
-    """A list that Ctrl-C and SIGTERM append to, instead of breaking off; a second one does break off."""
+def signals(*, told: bool) -> Iterator[list[int]]:
+    """A list that Ctrl-C and SIGTERM append to, instead of breaking off; a second one does break off.
+
+    ``told``: a person at a terminal is told so.
+    """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -119,7 +125,7 @@ def signals() -> Iterator[list[int]]:
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
         restore()
-        if sys.stderr.isatty():  # written past Python's buffers, which may be in use at this very moment
+        if told and sys.stderr.isatty():  # past Python's buffers, which may be in use at this very moment
             os.write(sys.stderr.fileno(), b"\nstopping after this step; once more breaks it off\n")
 
     for number in before:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from longvid.backends.diorama.codec import LATENT_FRAMES, Codec
+from longvid.backends.diorama.codec import LATENT_FRAMES, Codec, ease
 from longvid.backends.diorama.world import COLUMN, ROW
 from longvid.training.clips import Clips
 from longvid.training.muon import Muon
@@ -22,6 +22,10 @@ from longvid.training.muon import Muon
 BATCH = 16
 LATENT_NOISE = 0.05
 OBJECT_WEIGHT = 4.0
+MAX_SAMPLED_NOISE = 0.3
+"""The most noise that sampled latents are taken to hold; real ones have deviation 1."""
+NO_LATENT_BEFORE = 0.1
+"""How often the decoder is taught a film's start."""
 
 
 def to_unit(frames: NDArray[np.uint8]) -> Tensor:
@@ -44,15 +48,20 @@ def codec_loss(codec: Codec, video: Tensor, weight: Tensor, generator: torch.Gen
         latents = codec.encode(video)
         noisy = latents + LATENT_NOISE * torch.randn(latents.shape, generator=generator)
         error = codec.decode(noisy) - video
-
-    def smooth(difference: Tensor, share: Tensor) -> Tensor:
-        return ((difference.square() + 1e-4).sqrt() * share).mean()
-
-    across, down = error.diff(dim=-1), error.diff(dim=-2)
-    picture = smooth(error, weight) + 2 * (error.square() * weight).mean()
-    edges = smooth(across, weight[..., 1:]) + smooth(down, weight[..., 1:, :])
     spread = latents.mean((0, 2, 3, 4)).square().mean() + (latents.std((0, 2, 3, 4)) - 1).square().mean()
-    return picture + 0.5 * edges + 0.01 * spread
+    return picture_loss(error, weight) + 0.01 * spread
+
+
+def picture_loss(error: Tensor, weight: Tensor) -> Tensor:
+    """Of pixels and of edges: error [b 3 f h w], weight [b 1 f h w] or [b 1 1 h w]."""
+    picture = smooth(error, weight) + 2 * (error.square() * weight).mean()
+    across, down = error.diff(dim=-1), error.diff(dim=-2)
+    return picture + 0.5 * (smooth(across, weight[..., 1:]) + smooth(down, weight[..., 1:, :]))
+
+
+def smooth(difference: Tensor, weight: Tensor) -> Tensor:
+    """Charbonnier's loss: absolute difference, rounded off at 0."""
+    return ((difference.square() + 1e-4).sqrt() * weight).mean()
 
 
 def train_codec(
@@ -96,6 +105,64 @@ def train_codec(
     return codec.eval()
 
 
+def train_decoder(
+    codec: Codec,
+    clips: Clips,
+    latents: Tensor,
+    out: Path,
+    steps: int,
+    seed: int,
+    lr: float = 1e-3,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Teach the decoder, under a frozen encoder, to follow the latent before, and to bear latents as a
+    denoiser makes them: on pairs of noisy latents, with the difference of neighbouring frames in the loss.
+    The weights go to `out`.
+
+    `latents` [n c f h w] are the clips', so what a denoiser learnt on them stays true.
+    """
+    trained = [*codec.decoder.parameters(), *codec.before.parameters()]
+    kernels = [p for p in trained if p.ndim == 4 and min(p.shape[:2]) > 8]
+    known = set(map(id, kernels))
+    rest = [p for p in trained if id(p) not in known]
+    optimizers = [Muon(kernels, lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0)]
+    average = {k: v.clone() for k, v in codec.state_dict().items()}
+    rng, generator, began = np.random.default_rng(seed), torch.Generator().manual_seed(seed), time.monotonic()
+    for step in range(steps):
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * min(1.0, (step + 1) / 30) * max(0.02, 1 - step / steps)
+        clip = rng.integers(len(clips.training), size=BATCH // 2)
+        start = rng.integers(1, latents.shape[2] - 1, size=BATCH // 2)
+        clean = torch.stack([latents[i, :, s - 1 : s + 2] for i, s in zip(clip, start, strict=True)]).float()
+        sigma = torch.rand(len(clean), 1, 1, 1, 1, generator=generator) * MAX_SAMPLED_NOISE
+        noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+        frames = [slice(s * LATENT_FRAMES, (s + 2) * LATENT_FRAMES) for s in start]
+        video = to_unit(np.stack([clips.frames[i, at] for i, at in zip(clip, frames, strict=True)]))
+        box = np.stack([clips.box[i, at] for i, at in zip(clip, frames, strict=True)])
+        weight = torch.from_numpy((1 + OBJECT_WEIGHT * inside(box, margin_px=2)) / 1.8).float()[:, None]
+        with torch.autocast("cpu", torch.bfloat16):
+            before = None if rng.random() < NO_LATENT_BEFORE else noisy[:, :, :1]
+            error = codec.decode(noisy[:, :, 1:], before) - video
+        loss = picture_loss(error, weight) + smooth(error.diff(dim=2), weight[:, :, 1:])
+        codec.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        keep = min(0.99, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for key, value in codec.state_dict().items():
+                average[key].lerp_(value, 1 - keep)
+        if (step + 1) % 200 == 0 or step + 1 == steps:
+            report(
+                f"decoder: step {step + 1} of {steps}, loss {loss.item():.4f}, "
+                f"{time.monotonic() - began:.0f} s"
+            )
+    codec.load_state_dict(average)
+    save_file({k: v.contiguous() for k, v in average.items()}, out)
+
+
 def draw_groups(clips: Clips, rng: np.random.Generator, count: int) -> tuple[Tensor, NDArray[np.float32]]:
     """Random groups of frames that make a latent [b 3 4 h w], and the object's boxes [b 4]."""
     clip = rng.integers(len(clips.training), size=count)
@@ -124,12 +191,17 @@ def encode(codec: Codec, clips: Clips, indices: range) -> Tensor:
 
 @torch.inference_mode()
 def measure_codec(codec: Codec, clips: Clips) -> dict[str, float]:
-    """PSNR in dB over held-out clips: mean, worst clip, and inside the object's box."""
-    whole, objects = [], []
+    """Over held-out clips: PSNR in dB, its mean, worst clip, and inside the object's box; then, eased as in
+    films, its mean and the median seam ratio beside the world's own."""
+    whole, objects, films, seams = [], [], [], []
     for i in clips.held_out:
         video = to_unit(clips.frames[i : i + 1])
         with torch.autocast("cpu", torch.bfloat16):
-            error = (codec.decode(codec.encode(video)).clamp(-1, 1) - video).square().mean(1)[0].numpy() / 4
+            decoded = codec.decode(codec.encode(video)).clamp(-1, 1)
+        error = (decoded - video).square().mean(1)[0].numpy() / 4
+        film = ease(decoded, None)
+        films.append((film - video).square().mean().item() / 4)
+        seams.append((seam_ratio(film), seam_ratio(video)))
         whole.append(error.mean())
         box = clips.box[i]
         shown = box[:, 2] > box[:, 0]
@@ -143,7 +215,18 @@ def measure_codec(codec: Codec, clips: Clips) -> dict[str, float]:
         "psnr_mean_db": round(float(np.mean([decibels(e) for e in whole])), 2),
         "psnr_worst_db": min(decibels(e) for e in whole),
         "psnr_object_db": round(float(np.mean([decibels(e) for e in objects])), 2),
+        "psnr_eased_db": round(float(np.mean([decibels(e) for e in films])), 2),
+        "seam_ratio": round(float(np.median([eased for eased, _ in seams])), 2),
+        "seam_ratio_world": round(float(np.median([world for _, world in seams])), 2),
     }
+
+
+def seam_ratio(video: Tensor) -> float:
+    """Median difference of neighbouring frames across the latents' borders, over that inside latents, of
+    frames [b 3 f h w]: above 1 the picture ticks."""
+    steps = video.diff(dim=2).abs().mean((0, 1, 3, 4))
+    across = torch.arange(1, len(steps) + 1) % LATENT_FRAMES == 0
+    return (steps[across].median() / steps[~across].median()).item()
 
 
 def load_codec(path: Path) -> Codec:

@@ -55,6 +55,9 @@ class SkyReels:
     def unknown_words(self, prompt: str) -> list[str]:
         return []
 
+    def missing_files(self) -> list[str]:
+        return []
+
     def memory_bytes(self, size: tuple[int, int]) -> int | None:
         return None
 

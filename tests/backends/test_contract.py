@@ -126,6 +126,7 @@ BROKEN: dict[str, tuple[type, str, Any, str]] = {
         lambda *_: None,
         "check_options accepts an unknown key",
     ),
+    "missing files": (TinyBackend, "missing_files", lambda *_: ["weights/a"], "missing_files() names"),
     "negative memory": (TinyBackend, "memory_bytes", lambda *_: -1, "None is the value for not measured"),
     "schedule falls": (TinyFilm, "schedule", lambda _, u: 1 - u, "schedule must rise strictly"),
     "schedule starts late": (TinyFilm, "schedule", lambda _, u: 0.1 + 0.9 * u, "schedule(0) is 0.1"),

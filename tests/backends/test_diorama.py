@@ -12,8 +12,8 @@ from safetensors import safe_open
 import longvid
 from longvid import plugins
 from longvid.backends.contract import check_backend
-from longvid.backends.diorama import WEIGHTS, Diorama
-from longvid.backends.diorama.film import FILES, DioramaFilm
+from longvid.backends.diorama import FILES, WEIGHTS, Diorama
+from longvid.backends.diorama.film import DioramaFilm
 from longvid.errors import UserError
 from longvid.plugins import FOLDER_FILE
 from longvid.video import reader
@@ -90,3 +90,10 @@ def test_three_chunks_twice_are_the_same_bytes(tmp_path: Path) -> None:
     assert one.read_bytes() == same.read_bytes()
     other = longvid.render(timeline, tmp_path / "3.mp4", device="cpu", seed=8)
     assert one.read_bytes() != other.read_bytes()
+
+
+def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "codec.safetensors").touch()
+    missing = [str(tmp_path / name) for name in ("text.safetensors", "denoiser.safetensors")]
+    assert Diorama(tmp_path).missing_files() == missing
+    assert Diorama().missing_files() == []

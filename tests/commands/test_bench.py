@@ -28,6 +28,7 @@ SHORT = FilmRun(
     dtype="bfloat16",
     device="a CPU",
     threads=2,
+    by_default=True,
 )
 LONG = replace(
     SHORT,
@@ -48,8 +49,9 @@ def tiny(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_bench_is_what_plan_estimates_from(tiny):
-    ran = longvid("bench", "tiny", "--json", "--seconds", 12, "--device", "cpu")
+def test_a_bench_is_what_plan_estimates_from(tiny, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    ran = longvid("bench", "tiny", "--json", "--seconds", 12)
     assert (ran.code, ran.err) == (0, "")
     facts = json.loads(ran.out)
     assert [call["latents"] for call in facts["seconds_per_call"]] == [2, 4, 6, 8, 10]
@@ -70,6 +72,9 @@ def test_a_bench_is_what_plan_estimates_from(tiny):
     timeline.write_text("{model: tiny, shots: [{prompt: x, seconds: 12}]}")
     planned = json.loads(longvid("plan", timeline, "--json").out)
     assert 0 < planned["cost"]["seconds"] < 60
+    assert planned["cost"]["memory_bytes"] == measured["peak_bytes"] == long["peak_bytes"]
+    assert planned["cost"]["measured"]["device"] == long["device"] == facts["device"]
+    assert planned["cost"]["measured"]["dtype"] == long["dtype"]
 
 
 def test_the_report_says_what_was_asked():
@@ -109,6 +114,15 @@ def test_a_measurement_that_cannot_be_kept_is_shown_all_the_same(tiny, monkeypat
     assert json.loads(ran.out)["frames_per_second"] == 48.0
     assert ran.err.startswith("warning: `longvid plan` cannot estimate from this, it could not be kept: ")
     assert ran.err.count("\n") == 1
+
+
+def test_what_no_render_here_takes_by_default_is_not_kept(tiny, monkeypatch):
+    other = replace(LONG, by_default=False)
+    monkeypatch.setattr(bench, "alone", lambda *args, **more: other)
+    ran = longvid("bench", "tiny", "--json", "--dtype", "float32")
+    assert ran.code == 0
+    assert "a render here takes another device or dtype by default" in ran.err
+    assert measurements.read() == {}
 
 
 def test_an_unknown_model_is_one_line(tiny):

@@ -7,8 +7,10 @@ import torch
 
 import longvid as package
 from longvid.commands import doctor
+from longvid.errors import UserError
 from tests.installed import install_tiny
 from tests.planning import longvid
+from tests.tiny import TinyBackend
 
 
 @pytest.fixture
@@ -47,16 +49,19 @@ def test_an_encoder_that_cannot_be_opened_is_told_from_one_that_can():
     assert doctor.encoder("no_such_encoder").works is False
 
 
-def test_a_model_whose_weights_are_missing_is_named(plugins, monkeypatch):
-    monkeypatch.setattr("tests.tiny.backend", missing)
+def test_a_model_that_cannot_be_had_is_named(plugins, monkeypatch):
+    def refuse(folder: Path | None) -> None:
+        raise UserError("tiny has no checkpoints")
+
+    monkeypatch.setattr("tests.tiny.backend", refuse)
     finding = next(finding for finding in doctor.models() if finding.what == "tiny")
-    assert (finding.works, finding.detail) == (False, "weights/: no denoiser.safetensors there")
+    assert (finding.works, finding.detail) == (False, "tiny has no checkpoints")
 
 
-def missing(folder: Path | None) -> None:
-    from longvid.errors import UserError
-
-    raise UserError("weights/: no denoiser.safetensors there")
+def test_weights_that_are_missing_are_named(plugins, monkeypatch):
+    monkeypatch.setattr(TinyBackend, "missing_files", lambda self: ["weights/a", "weights/b"])
+    finding = next(finding for finding in doctor.models() if finding.what == "tiny")
+    assert (finding.works, finding.detail) == (False, "missing: weights/a, weights/b")
 
 
 def test_little_disk_is_a_warning(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 # ruff: noqa: E501 (a table of mistakes reads by the line)
 import json
+import platform
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from longvid import measurements, plugins
-from longvid.commands.plan import duration
 from tests.planning import PlanBackend, longvid
 
 FILM = """\
@@ -63,11 +63,15 @@ def test_on_a_narrow_terminal_prompts_are_there_all_the_same(monkeypatch: pytest
     assert longvid("plan", "film.yaml").out == shown
 
 
-def test_time_and_memory_where_they_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_and_memory_where_they_were_measured() -> None:
     Path("film.yaml").write_text("shots: [{prompt: a, seconds: 10f}]")
-    measurements.write("planned", (96, 64), {"seconds_per_call": [[4, 10]], "decode_seconds_per_frame": 0.5})
-    monkeypatch.setattr(PlanBackend, "memory_bytes", lambda self, size: size[0] * 10_000_000)
-    assert longvid("plan", "film.yaml").out.splitlines()[-2:] == ["time: about 5 min", "memory: 1.0 GB"]
+    measured = {"seconds_per_call": [[4, 10]], "decode_seconds_per_frame": 0.5, "peak_bytes": 960_000_000}
+    measured |= {"device": "a CPU", "dtype": "bfloat16", "machine": platform.node(), "date": "2026-11-22"}
+    measurements.write("planned", (96, 64), measured)
+    assert longvid("plan", "film.yaml").out.splitlines()[-2:] == [
+        "time: about 5:28 (a CPU, bfloat16, measured 2026-11-22)",
+        "memory: 1.0 GB (a CPU, bfloat16, measured 2026-11-22)",
+    ]
     cost = json.loads(longvid("plan", "film.yaml", "--json").out)["cost"]
     assert cost == {
         "chunks": 1,
@@ -75,7 +79,16 @@ def test_time_and_memory_where_they_were_measured(monkeypatch: pytest.MonkeyPatc
         "network_calls": 32,
         "seconds": 328.0,
         "memory_bytes": 960_000_000,
+        "measured": {"device": "a CPU", "dtype": "bfloat16", "date": "2026-11-22"},
     }
+
+
+def test_memory_as_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("film.yaml").write_text("shots: [{prompt: a, seconds: 10f}]")
+    monkeypatch.setattr(PlanBackend, "memory_bytes", lambda self, size: size[0] * 10_000_000)
+    assert longvid("plan", "film.yaml").out.splitlines()[-1] == "memory: 1.0 GB (as the model says)"
+    cost = json.loads(longvid("plan", "film.yaml", "--json").out)["cost"]
+    assert (cost["memory_bytes"], cost["measured"]) == (960_000_000, None)
 
 
 def test_for_programs() -> None:
@@ -89,6 +102,7 @@ def test_for_programs() -> None:
         "network_calls": 200,
         "seconds": None,
         "memory_bytes": None,
+        "measured": None,
     }
     assert plan["seconds"] == 298 / 12
     assert plan["shots"][1] == {
@@ -168,7 +182,7 @@ WRONG = {
     "unknown shot key": (film("[{promt: a}]"), "film.yaml:1: shots[0].promt: is no key of a shot; did you mean prompt?"),
     "tab": (b"shots:\n\t- prompt: a\n", "film.yaml:2: a tab; YAML takes spaces"),
     "unclosed": (film("[{prompt: a"), "film.yaml:2: "),
-    "two documents": (film() + b"---\n" + film(), "film.yaml:2: but found another document"),
+    "two documents": (film() + b"---\n" + film(), "film.yaml:2: a second document begins here; remove the second ---"),
     "no shots": (b"seed: 1\n", "film.yaml:1: shots: is missing"),
     "empty shots": (film("[]"), "film.yaml:1: shots: needs a list of at least one shot"),
     "no prompt": (film("[{seconds: 2}]"), "film.yaml:1: shots[0].prompt: is missing"),
@@ -240,14 +254,3 @@ def test_what_is_no_file(make: Callable[[Path], str]) -> None:
     message = make(Path("film.yaml"))
     ran = longvid("plan", "film.yaml")
     assert (ran.code, ran.out, ran.err) == (2, "", f"error: film.yaml: {message}\n")
-
-
-def test_durations() -> None:
-    assert [duration(s) for s in (0.2, 40, 99.6, 740, 5900, 11100)] == [
-        "1 s",
-        "40 s",
-        "100 s",
-        "12 min",
-        "98 min",
-        "3 h 5 min",
-    ]

@@ -98,6 +98,10 @@ def test_wrong_input_is_one_line_and_nothing_is_left(film, flags, message):
     error = ran.err.splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
+    ran = longvid("render", "film.yaml", *flags, "--progress", "json")
+    failed = [json.loads(line) for line in ran.err.splitlines()][-1]
+    assert (ran.code, ran.out, failed["event"], failed["exit_code"]) == (2, "", "failed", 2)
+    assert failed["message"] == error.removeprefix("error: ")
     assert os.listdir() == ["film.yaml"]
 
 
@@ -128,7 +132,7 @@ def busy(tmp_path_factory):
     """Start renders of a long film in other processes; returns once one has finished three chunks."""
     folder = tmp_path_factory.mktemp("busy")
     environ = environment(install_tiny(folder / "plugins"))
-    (folder / "long.yaml").write_text(TIMELINE.replace("seconds: 2", "seconds: 3600"))
+    (folder / "long.yaml").write_text(TIMELINE.replace("seconds: 2", "seconds: 1200"))
     started: list[subprocess.Popen[str]] = []
 
     def start(name: str) -> tuple[Path, subprocess.Popen[str]]:
@@ -161,7 +165,7 @@ def test_a_signal_stops_after_the_step_and_keeps_what_is_finished(busy, number):
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (128 + number, "")
     end = json.loads(err.splitlines()[-1])
-    assert (end["event"], end["why"], end["chunks"]) == ("stopped", f"stopped by {number.name}", 10800)
+    assert (end["event"], end["why"], end["chunks"]) == ("stopped", f"stopped by {number.name}", 3600)
     work = output.with_suffix(".longvid")
     records = [state.read_sealed(path) for path in sorted((work / "chunks").iterdir())]
     assert [record["chunk"] for record in records if record] == list(range(end["chunks_done"]))

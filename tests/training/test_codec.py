@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,15 +11,18 @@ from torch import Tensor
 
 from longvid.backends.diorama import world
 from longvid.backends.diorama.codec import Codec
-from longvid.training.clips import Clips
+from longvid.training.clips import Clips, render_clips
 from longvid.training.codec import (
     codec_loss,
     draw_groups,
     encode,
     inside,
+    load_codec,
     measure_codec,
+    seam_ratio,
     standardise,
     to_unit,
+    train_decoder,
 )
 
 
@@ -120,8 +125,32 @@ def test_decibels_of_held_out_clips() -> None:
     error[20:40, 30:40] = 0.2
     inner = 10 * 20 / (world.HEIGHT_PX * world.WIDTH_PX)
     whole = -10 * np.log10(inner * 0.01 + (1 - inner) * 0.0001)
-    assert measure_codec(Exact(error), clips) == {
+    figures = measure_codec(Exact(error), clips)
+    assert {name: figures[name] for name in figures if not name.startswith("seam")} == {
+        "psnr_eased_db": pytest.approx(whole, abs=0.005),
         "psnr_mean_db": pytest.approx(whole, abs=0.005),
         "psnr_worst_db": pytest.approx(whole, abs=0.005),
         "psnr_object_db": 20.0,
     }
+
+
+def test_seam_ratio_is_the_step_at_the_borders_over_the_step_inside() -> None:
+    steps = torch.tensor([0, 1, 1, 1, 3, 1, 1, 1, 3, 1, 1, 1], dtype=torch.float32)
+    video = steps.cumsum(0)[None, None, :, None, None].expand(1, 3, -1, 4, 6)
+    assert seam_ratio(video) == 3.0
+
+
+def test_the_decoder_learns_from_the_latent_before_and_the_encoder_stays(tmp_path: Path) -> None:
+    rendered = render_clips(tmp_path / "clips", 4, 0, processes=1, chunks=3)
+    torch.manual_seed(0)
+    codec = Codec()
+    encoder = {name: value.clone() for name, value in codec.encoder.state_dict().items()}
+    latents = encode(codec, rendered, range(4))
+    train_decoder(codec, rendered, latents, tmp_path / "codec.safetensors", 2, 0, report=lambda _: None)
+    assert codec.before.weight.abs().max() > 0
+    assert all(torch.equal(value, encoder[name]) for name, value in codec.encoder.state_dict().items())
+    saved = load_codec(tmp_path / "codec.safetensors")
+    whole = saved.decode(latents)
+    parts = saved.decode(latents[:, :, :3]), saved.decode(latents[:, :, 3:], latents[:, :, 2:3])
+    torch.testing.assert_close(torch.cat(parts, 2), whole, atol=1e-5, rtol=0)
+    assert not torch.allclose(saved.decode(latents[:, :, 3:]), whole[:, :, 12:], atol=1e-5)

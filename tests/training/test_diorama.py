@@ -29,7 +29,15 @@ SIZE = DenoiserSize(
     heads=2,
     text_width=text.WIDTH,
 )
-COUNTS = {"clips": 20, "codec-steps": 2, "text-steps": 2, "steps": 3, "short-steps": 1, "cooldown-steps": 1}
+COUNTS = {
+    "clips": 20,
+    "codec-steps": 2,
+    "decoder-steps": 1,
+    "text-steps": 2,
+    "steps": 3,
+    "short-steps": 1,
+    "cooldown-steps": 1,
+}
 
 
 @pytest.fixture(autouse=True)

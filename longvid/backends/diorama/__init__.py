@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from longvid.backends.diorama.film import DioramaFilm
 
 WEIGHTS = Path(__file__).parent / "weights"
+FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
 GEOMETRY = Geometry(
     chunk_latents=4,
@@ -27,7 +28,7 @@ GEOMETRY = Geometry(
     pixel_stride=8,
     window_units=4,
     steps=16,
-    guidance=2.0,
+    guidance=1.5,
     sizes=((96, 64),),
     any_size=False,
     fps=Fraction(12),
@@ -53,6 +54,9 @@ class Diorama:
 
     def unknown_words(self, prompt: str) -> list[str]:
         return captions.unknown_words(prompt)
+
+    def missing_files(self) -> list[str]:
+        return [str(self.weights / name) for name in FILES if not (self.weights / name).is_file()]
 
     def memory_bytes(self, size: tuple[int, int]) -> int | None:
         return None

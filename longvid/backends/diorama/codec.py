@@ -19,6 +19,24 @@ WIDTHS = (64, 96, 128)
 """Channels at a half, a quarter and an eighth of the picture's side."""
 
 
+EASE = (0.5, 0.25)
+"""Share of the last frame of the latent before in a latent's first frames. Latents are made one by one, so
+their small errors differ, and uneased they tick at every border."""
+
+
+def ease(frames: Tensor, last: Tensor | None) -> Tensor:
+    """Frames [b c f h w] of whole latents, each latent's first ones crossfaded from the frame before it.
+
+    `last` [b c 1 h w] is the frame in front of them, None at a film's or a run's start.
+    """
+    whole = frames if last is None else torch.cat([last.expand_as(frames[:, :, :LATENT_FRAMES]), frames], 2)
+    latents = rearrange(whole, "b c (f t) h w -> b c f t h w", t=LATENT_FRAMES)
+    eased = latents.clone()
+    for i, share in enumerate(EASE):
+        eased[:, :, 1:, i] += share * (latents[:, :, :-1, -1] - latents[:, :, 1:, i])
+    return rearrange(eased, "b c f t h w -> b c (f t) h w")[:, :, -frames.shape[2] :]
+
+
 class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -68,6 +86,8 @@ class Codec(nn.Module):
             nn.Conv2d(half, folded, 3, padding=1),
             nn.PixelShuffle(2),
         )
+        self.before = nn.Conv2d(CHANNELS, eighth, 3, padding=1, bias=False)
+        nn.init.zeros_(self.before.weight)
         self.register_buffer("mean", torch.zeros(CHANNELS))
         self.register_buffer("std", torch.ones(CHANNELS))
 
@@ -79,9 +99,26 @@ class Codec(nn.Module):
         latents = (latents - self.mean[:, None, None]) / self.std[:, None, None]
         return rearrange(latents, "(b f) c h w -> b c f h w", b=len(video))
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Frames [b 3 4f 8h 8w], about in [-1, 1], of latents [b c f h w]."""
-        x = rearrange(latents, "b c f h w -> (b f) c h w")
-        x = x * self.std[:, None, None] + self.mean[:, None, None]
-        folded: Tensor = self.decoder(x.contiguous(memory_format=torch.channels_last)).float()
-        return rearrange(folded, "(b f) (t c) h w -> b c (f t) h w", b=len(latents), t=LATENT_FRAMES)
+    def decode(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
+        """Frames [b 3 4f 8h 8w], about in [-1, 1], of latents [b c f h w].
+
+        `before` [b c 1 h w] is the latent in front of them, None at a film's or a run's start.
+        """
+        first, *rest = self.decoder
+        shape = "b c f h w -> (b f) c h w"
+        x = self._unstandardised(latents)
+        features = first(rearrange(x, shape).contiguous(memory_format=torch.channels_last))
+        heard = x[:, :, :-1] if before is None else torch.cat([self._unstandardised(before), x[:, :, :-1]], 2)
+        if heard.shape[2]:
+            told = rearrange(self.before(rearrange(heard, shape)), "(b f) c h w -> b f c h w", b=len(latents))
+            told = F.pad(told, (0, 0, 0, 0, 0, 0, latents.shape[2] - heard.shape[2], 0))
+            features = features + rearrange(told, "b f c h w -> (b f) c h w")
+        for layer in rest:
+            features = layer(features)
+        shape = "(b f) (t c) h w -> b c (f t) h w"
+        frames: Tensor = rearrange(features.float(), shape, b=len(latents), t=LATENT_FRAMES)
+        return frames
+
+    def _unstandardised(self, latents: Tensor) -> Tensor:
+        x: Tensor = latents * self.std[:, None, None, None] + self.mean[:, None, None, None]
+        return x

@@ -14,15 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from longvid.backends import Carry, Prompts
-from longvid.backends.diorama import captions
-from longvid.backends.diorama.codec import Codec
+from longvid.backends.diorama import FILES, captions
+from longvid.backends.diorama.codec import Codec, ease
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.text import AttributeEncoder, tokenize
 from longvid.errors import UserError
 from longvid.guidance import PromptText
 from longvid.processes import RectifiedFlow
-
-FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,8 @@ class DioramaCodec:
     @torch.inference_mode()
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         with torch.autocast(chunk.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.network.decode(chunk), carry
+            frames = self.network.decode(chunk, carry.get("latent"))
+        return ease(frames, carry.get("frame")), {"latent": chunk[:, :, -1:], "frame": frames[:, :, -1:]}
 
     def flush(self, carry: Carry) -> Tensor | None:
         return None
