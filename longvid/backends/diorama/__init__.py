@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
+PEAK_BYTES = 470_000_000
+"""Of a whole render on a CPU, PyTorch included, by `longvid bench`; the same for any length."""
+
 GEOMETRY = Geometry(
     chunk_latents=4,
     chunk_frames=16,
@@ -59,7 +62,7 @@ class Diorama:
         return [str(self.weights / name) for name in FILES if not (self.weights / name).is_file()]
 
     def memory_bytes(self, size: tuple[int, int]) -> int | None:
-        return None
+        return PEAK_BYTES
 
     def for_film(
         self,
