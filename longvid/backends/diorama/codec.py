@@ -19,9 +19,10 @@ WIDTHS = (64, 96, 128)
 """Channels at a half, a quarter and an eighth of the picture's side."""
 
 
-EASE = (0.5, 0.25)
+EASE = (0.6, 0.3)
 """Share of the last frame of the latent before in a latent's first frames. Latents are made one by one, so
-their small errors differ, and uneased they tick at every border."""
+their small errors differ, and uneased they tick at every border. With these the step at
+a switch of prompts stays under twice a film's median one."""
 
 
 def ease(frames: Tensor, last: Tensor | None) -> Tensor:
