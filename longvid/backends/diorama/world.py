@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longvid.backends.diorama.captions import VALUES, Spec
-
-Array = NDArray[np.float32]
+from longvid.backends.diorama.objects import OBJECTS, Array, coverage, over
 
 HEIGHT_PX, WIDTH_PX, FPS = 64, 96, 12
 CHUNK_FRAMES = 16
@@ -175,16 +174,6 @@ def _grey(color: Array) -> Array:
     return luma * np.array((0.95, 1.0, 1.06), np.float32)
 
 
-def _coverage(distance: Array) -> Array:
-    """Anti-aliased share of a pixel inside a shape of this signed distance, in pixels."""
-    share: Array = np.clip(np.float32(0.5) - distance, 0, 1)
-    return share
-
-
-def _over(below: Array, alpha: Array, color: Array) -> Array:
-    return below + alpha[..., None] * (color - below)
-
-
 def _image(values: Array) -> Array:
     """[f] -> [f 1 1], or [1 1 1] where nothing changes in time, so that the rest is drawn once."""
     return (values[:1] if np.all(values == values[0]) else values)[:, None, None]
@@ -208,9 +197,9 @@ def _sky(
     )
     picture = picture + glow[..., None] * color
     shade = np.sqrt((COLUMN - SUN_COLUMN - 3) ** 2 + (ROW - row + np.float32(1.5)) ** 2)
-    crescent = _coverage(shade - np.float32(5.6)) * _image(night)
-    disc = _coverage(distance - np.float32(6.2)) * _image(clearness) * (1 - crescent * np.float32(0.93))
-    return _over(picture, disc, color)
+    crescent = coverage(shade - np.float32(5.6)) * _image(night)
+    disc = coverage(distance - np.float32(6.2)) * _image(clearness) * (1 - crescent * np.float32(0.93))
+    return over(picture, disc, color)
 
 
 def _clouds(picture: Array, light: Array, seconds: Array, scroll: Array, rng: np.random.Generator) -> Array:
@@ -226,7 +215,7 @@ def _clouds(picture: Array, light: Array, seconds: Array, scroll: Array, rng: np
             -(((dx - 7) / 6) ** 2) - ((dy + np.float32(2.4)) / np.float32(3.4)) ** 2
         )
     alpha = _smoothstep(0.28, 0.9, density) * np.float32(0.85)
-    return _over(picture, alpha, np.clip(_image_rgb(light) * np.float32(0.95) + np.float32(0.05), 0, 1))
+    return over(picture, alpha, np.clip(_image_rgb(light) * np.float32(0.95) + np.float32(0.05), 0, 1))
 
 
 def _land(
@@ -246,7 +235,7 @@ def _land(
     def layer(below: Array, height: Array, color: Array) -> Array:
         """Ground of this height in px above the picture's foot, [f w]."""
         top = np.float32(HEIGHT_PX) - height
-        return _over(below, np.clip(ROW[None] - top[:, None, :] + np.float32(0.5), 0, 1), color)
+        return over(below, np.clip(ROW[None] - top[:, None, :] + np.float32(0.5), 0, 1), color)
 
     def rgb(red: float, green: float, blue: float) -> Array:
         return np.array((red, green, blue), np.float32)
@@ -355,85 +344,6 @@ def _path(motions: list[int | None], progress: Array, start_px: float) -> Array:
     return path
 
 
-def _shaded(color: Array, dx: Array, dy: Array, r: Array) -> Array:
-    """Lit from the upper left."""
-    light = np.clip(np.float32(1.1) - (dx + dy) / (np.float32(3.6) * r), np.float32(0.6), np.float32(1.25))
-    shaded: Array = np.clip(color * light[..., None], 0, 1)
-    return shaded
-
-
-RIM = np.float32(0.45)
-WOOD = np.array((0.45, 0.27, 0.13), np.float32)
-MAST = np.array((0.28, 0.18, 0.10), np.float32)
-
-
-def _balloon(below: Array, dx: Array, dy: Array, r: Array, color: Array, alpha: Array) -> Array:
-    ropes = np.maximum(
-        np.abs(np.abs(dx) - r * np.float32(0.3)) - np.float32(0.45),
-        np.maximum(r * np.float32(0.6) - dy, dy - r * np.float32(1.1)),
-    )
-    basket = np.maximum(
-        np.abs(dx) - r * np.float32(0.36), np.abs(dy - r * np.float32(1.2)) - r * np.float32(0.22)
-    )
-    envelope = np.sqrt(dx * dx + (dy + r * np.float32(0.3)) ** 2) - r
-    stripe = np.where(np.abs(dx) < r * np.float32(0.33), np.float32(1.3), np.float32(0.95))[..., None]
-    picture = _over(_over(below, _coverage(ropes) * alpha, WOOD), _coverage(basket) * alpha, WOOD)
-    picture = _over(picture, _coverage(envelope) * alpha, color * RIM)
-    return _over(
-        picture,
-        _coverage(envelope + np.float32(1.1)) * alpha,
-        np.clip(_shaded(color, dx, dy, r) * stripe, 0, 1),
-    )
-
-
-def _boat(below: Array, dx: Array, dy: Array, r: Array, color: Array, alpha: Array) -> Array:
-    beam = r * np.float32(1.25) - np.clip(dy - r * np.float32(0.4), 0, 20) * np.float32(0.9)
-    hull = np.maximum(np.abs(dx) - beam, np.maximum(r * np.float32(0.4) - dy, dy - r * np.float32(0.95)))
-    mast = np.maximum(
-        np.abs(dx + r * np.float32(0.15)) - np.float32(0.8),
-        np.abs(dy + r * np.float32(0.35)) - r * np.float32(0.8),
-    )
-    sail = np.maximum(
-        np.maximum(-dx, dy - r * np.float32(0.25)),
-        (dx - (dy + r * np.float32(1.15)) * np.float32(0.8)) * np.float32(0.78),
-    )
-    picture = _over(_over(below, _coverage(hull) * alpha, WOOD), _coverage(mast) * alpha, MAST)
-    picture = _over(picture, _coverage(sail) * alpha, color * RIM)
-    return _over(picture, _coverage(sail + np.float32(1.1)) * alpha, _shaded(color, dx, dy, r))
-
-
-def _star(below: Array, dx: Array, dy: Array, r: Array, color: Array, alpha: Array) -> Array:
-    fifth = np.float32(2 * np.pi / 5)
-    turn = np.mod(np.arctan2(dx, -dy) + fifth / 2, fifth) - fifth / 2
-    reach = np.sqrt(dx * dx + dy * dy)
-    along, across = reach * np.cos(turn), np.abs(reach * np.sin(turn))
-    tip, notch = r * np.float32(1.25), r * np.float32(0.58)
-    notch_along, notch_across = notch * np.float32(np.cos(np.pi / 5)), notch * np.float32(np.sin(np.pi / 5))
-    edge = np.sqrt((tip - notch_along) ** 2 + notch_across**2) + np.float32(1e-6)
-    distance = ((along - tip) * notch_across + across * (tip - notch_along)) / edge
-    picture = _over(below, _coverage(distance) * alpha, color * RIM)
-    return _over(picture, _coverage(distance + np.float32(1.1)) * alpha, _shaded(color, dx, dy, r))
-
-
-def _kite(below: Array, dx: Array, dy: Array, r: Array, color: Array, alpha: Array) -> Array:
-    ribbon = np.abs(dx - 2 * np.sin((dy - r) * np.float32(0.7))) - np.float32(0.9)
-    tail = np.maximum(ribbon, np.maximum(r * np.float32(1.1) - dy, dy - r * np.float32(1.9)))
-    diamond: Array = np.abs(dx) * np.float32(1.45) + np.abs(dy) - r * np.float32(1.2)
-    sail = diamond / np.float32(1.76)
-    panel = np.where(dx * dy > 0, np.float32(1.2), np.float32(0.72))[..., None]
-    picture = _over(below, _coverage(tail) * alpha, np.full(3, 0.95, np.float32))
-    picture = _over(picture, _coverage(sail) * alpha, color * RIM)
-    return _over(picture, _coverage(sail + np.float32(1.1)) * alpha, np.clip(color * panel, 0, 1))
-
-
-OBJECTS: tuple[Callable[[Array, Array, Array, Array, Array, Array], Array], ...] = (
-    _balloon,
-    _boat,
-    _star,
-    _kite,
-)
-
-
 def _weather(picture: Array, frame: Array, rain: Array, snow: Array, light: Array) -> Array:
     """Sparse rain and snow that fall by whole periods."""
     time = frame[:, None, None]
@@ -442,7 +352,7 @@ def _weather(picture: Array, frame: Array, rain: Array, snow: Array, light: Arra
         fall = np.mod(ROW[None] - 4 * time + np.floor(slant / 12) * 7, 16)
         streak = np.exp(-(((np.mod(slant, 12) - 6) / np.float32(0.9)) ** 2)) * _smoothstep(0, 2, fall)
         streak = streak * (1 - _smoothstep(7, 9, fall))
-        picture = _over(
+        picture = over(
             picture, streak * _image(rain) * np.float32(0.45), np.array((0.85, 0.9, 1.0), np.float32)
         )
     if snow.max() > 0:
@@ -450,5 +360,5 @@ def _weather(picture: Array, frame: Array, rain: Array, snow: Array, light: Arra
         across = np.mod(sway, 13) - np.float32(6.5)
         fall = np.mod(ROW[None] - time + np.floor(sway / 13) * 6, 16) - 8
         flake = np.exp(-(across * across + fall * fall) / np.float32(2.2)) * _image(snow) * np.float32(0.9)
-        picture = _over(picture, flake, np.clip(_image_rgb(light) * np.float32(0.5) + np.float32(0.5), 0, 1))
+        picture = over(picture, flake, np.clip(_image_rgb(light) * np.float32(0.5) + np.float32(0.5), 0, 1))
     return picture if len(picture) == len(frame) else np.repeat(picture, len(frame), 0)
