@@ -16,10 +16,12 @@ from torch import Tensor
 
 from longvid.backends.diorama.codec import LATENT_FRAMES, Codec, ease
 from longvid.backends.diorama.world import COLUMN, ROW
+from longvid.training.average import copy_weights, update_average
 from longvid.training.clips import Clips
 from longvid.training.muon import Muon
 
 BATCH = 16
+AVERAGE_KEEP = 0.99
 LATENT_NOISE = 0.05
 OBJECT_WEIGHT = 4.0
 MAX_SAMPLED_NOISE = 0.3
@@ -75,7 +77,7 @@ def train_codec(
     known = set(map(id, kernels))
     rest = [p for p in codec.parameters() if id(p) not in known]
     optimizers = [Muon(kernels, lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0)]
-    average = {k: v.clone() for k, v in codec.state_dict().items()}
+    average = copy_weights(codec)
     rng, generator, began = np.random.default_rng(seed), torch.Generator().manual_seed(seed), time.monotonic()
     for step in range(steps):
         done = step / steps
@@ -91,10 +93,7 @@ def train_codec(
         torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        keep = min(0.99, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for key, value in codec.state_dict().items():
-                average[key].lerp_(value, 1 - keep)
+        update_average(average, codec, step, AVERAGE_KEEP)
         if (step + 1) % 200 == 0 or step + 1 == steps:
             seconds = time.monotonic() - began
             report(f"codec: step {step + 1} of {steps}, loss {loss.item():.4f}, {seconds:.0f} s")
@@ -126,7 +125,7 @@ def train_decoder(
     known = set(map(id, kernels))
     rest = [p for p in trained if id(p) not in known]
     optimizers = [Muon(kernels, lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0)]
-    average = {k: v.clone() for k, v in codec.state_dict().items()}
+    average = copy_weights(codec)
     rng, generator, began = np.random.default_rng(seed), torch.Generator().manual_seed(seed), time.monotonic()
     for step in range(steps):
         for optimizer in optimizers:
@@ -150,10 +149,7 @@ def train_decoder(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        keep = min(0.99, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for key, value in codec.state_dict().items():
-                average[key].lerp_(value, 1 - keep)
+        update_average(average, codec, step, AVERAGE_KEEP)
         if (step + 1) % 200 == 0 or step + 1 == steps:
             report(
                 f"decoder: step {step + 1} of {steps}, loss {loss.item():.4f}, "

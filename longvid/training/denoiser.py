@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from longvid.backends.diorama import captions, codec, text, world
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
+from longvid.training.average import copy_weights, update_average
 from longvid.training.clips import Clips
 from longvid.training.muon import Muon
 from longvid.training.windows import SHARES, Window, draw_times, draw_window
@@ -245,7 +246,7 @@ def train_denoiser(
     torch.manual_seed(recipe.seed)
     model = Denoiser(SIZE)
     opts = optimizers(model, recipe.lr)
-    average = {k: v.clone() for k, v in model.state_dict().items()}
+    average = copy_weights(model)
     base = [[group["lr"] / recipe.lr for group in o.param_groups] for o in opts]
     begin, spent = 0, 0.0
     checkpoint = folder / "checkpoint.pt"
@@ -275,10 +276,7 @@ def train_denoiser(
                 group["lr"] = recipe.rate(step) * share
             o.step()
         losses.append(loss.item())
-        keep = min(recipe.average, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for key, value in model.state_dict().items():
-                average[key].lerp_(value, 1 - keep)
+        update_average(average, model, step, recipe.average)
         last = step + 1 == recipe.steps
         if rank == 0 and ((step + 1) % recipe.checkpoint_steps == 0 or last):
             seconds = time.monotonic() - clock
