@@ -13,7 +13,7 @@ from longvid.backends import Process
 from longvid.errors import RenderError
 from longvid.guidance import Predict, per_frame
 from longvid.methods import WindowStep
-from longvid.noise import ENTRY, noise
+from longvid.noise import ENTRY, UnitNoise
 from longvid.processes import Solver
 
 
@@ -56,16 +56,15 @@ def denoise(
     process: Process,
     solver: Solver,
     total_levels: int,
-    unit_shape: tuple[int, int, int, int],
-    seeds: Sequence[int],
+    noise: UnitNoise,
 ) -> Iterator[tuple[WindowState, list[Finished]]]:
     """Paper Alg. 1 with variable length, for any method: yields the state, and what finished, after every
     step.
 
     ``steps``: all window steps of the film; those before ``state.step`` are skipped, so that a saved state
     goes on. ``predict``: the guided network (guidance.py). ``schedule``: level / S in [0, 1] to time t in [0,
-    1]. ``total_levels``: S. ``unit_shape``: (c, l, h, w) of one unit. ``seeds``: each unit's seed, by its
-    index in the film. Runs on the device that ``state.latents`` is on, in fp32.
+    1]. ``total_levels``: S. ``noise``: of a unit at a step (noise.py). Runs on the device that
+    ``state.latents`` is on, in fp32, and waits for it once a step, at the step's end.
 
     A unit is held from the step that first reads it to the step that last does. One that is not held yet
     enters as pure noise; one shown above its stored level is first noised up to it (paper eq. 2); one whose
@@ -76,7 +75,8 @@ def denoise(
     last_read = {unit: step.step for step in remaining for unit in step.reads}
 
     nothing = state.latents[:, :, :0]
-    times = schedule(torch.arange(total_levels + 1, device=nothing.device) / total_levels)
+    # Held on the host: every number of a step is known to it, so that it never waits inside of one.
+    times = schedule(torch.arange(total_levels + 1) / total_levels)
     clock = process.clock(times).tolist()
     held = _held(state, total_levels)
 
@@ -87,7 +87,7 @@ def denoise(
             previous: list[Tensor | None] = []
             for unit, level in zip(step.reads, step.before, strict=True):
                 if unit not in held and level == total_levels:
-                    entering = noise(seeds[unit], unit, ENTRY, unit_shape)[None].to(nothing.device)
+                    entering = noise(unit, ENTRY).to(nothing.device)
                     held[unit] = _Unit(level, entering, None)
                 if unit not in held or level < held[unit].level:
                     raise ValueError(f"{step}: unit {unit} cannot be shown at level {level}")
@@ -96,7 +96,7 @@ def denoise(
                     shown.append(stored.latents)
                     previous.append(stored.slope)
                 else:
-                    more = noise(seeds[unit], unit, step.step, unit_shape)[None].to(nothing.device)
+                    more = noise(unit, step.step).to(nothing.device)
                     shown.append(process.renoise(stored.latents, more, times[stored.level], times[level]))
                     previous.append(None)
 
@@ -116,19 +116,18 @@ def denoise(
             moved = process.step(x, slope, t, t_next)
 
             # Store what lost a level, and let go of what no later step reads.
+            units = moved.chunk(len(step.reads), dim=2)
+            slopes = [None] * len(units) if remembered is None else remembered.chunk(len(units), dim=2)
+            finite = torch.stack([unit.isfinite().all() for unit in units]).tolist()
             for k, (unit, new) in enumerate(zip(step.reads, step.after, strict=True)):
                 if new is None:
                     continue
-                latents = moved.chunk(len(step.reads), dim=2)[k]
-                if not latents.isfinite().all():
+                if not finite[k]:
                     raise RenderError(
                         f"chunk {unit} became NaN or infinite at step {step.step} (level {new + 1} of "
                         f"{total_levels}): the weights are damaged, or the dtype is too narrow for them"
                     )
-                memory = None
-                if remembered is not None and new > 0:
-                    memory = remembered.chunk(len(step.reads), dim=2)[k]
-                held[unit] = _Unit(new, latents, memory)
+                held[unit] = _Unit(new, units[k], slopes[k] if new > 0 else None)
             finished = [Finished(unit, held[unit].latents.clone()) for unit in step.emits]
             held = {unit: held[unit] for unit in sorted(held) if last_read.get(unit, -1) > step.step}
 

@@ -59,8 +59,11 @@ def per_prompt(denoiser: Denoiser) -> Denoiser:
 
 
 def per_frame(values: Tensor, x: Tensor) -> Tensor:
-    """One number a unit [k], as a tensor [1 1 f 1 1] over the latents x [b c f h w] of these units."""
-    return values.to(x.device).repeat_interleave(x.shape[2] // len(values)).view(1, 1, -1, 1, 1)
+    """One number a unit [k], as a tensor [1 1 f 1 1] over the latents x [b c f h w] of these units.
+
+    From the CPU to a card without waiting for what the card is at."""
+    frames = values.repeat_interleave(x.shape[2] // len(values)).view(1, 1, -1, 1, 1)
+    return frames.to(x.device, non_blocking=True)
 
 
 @dataclass(frozen=True)

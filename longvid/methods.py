@@ -52,8 +52,15 @@ class WindowStep:
 
 
 class Method(Protocol):
-    def __call__(self, runs: Sequence[int], steps: int, window: int) -> Iterator[WindowStep]:
-        """The film's evaluations in order: ``runs`` units in each run, S = ``steps``, K = ``window``."""
+    def __call__(
+        self, runs: Sequence[int], steps: int, window: int, *, given: int = 0, overlap: int = 1
+    ) -> Iterator[WindowStep]:
+        """The film's evaluations in order: ``runs`` units in each run, S = ``steps``, K = ``window``.
+
+        ``given``: units at the film's start that are clean from the beginning, a clip's. ``overlap``: how
+        many finished units of the same run are shown in front as clean context, once there are so many
+        (overlapped conditioning, paper section 3.4).
+        """
         ...
 
 
@@ -66,45 +73,64 @@ def check_steps(steps: int, window: int) -> None:
         raise UserError(f"{message}; nearest: {' or '.join(valid)}")
 
 
-def enter_steps(method: str, runs: Sequence[int], steps: int, window: int) -> tuple[int, ...]:
+def enter_steps(method: str, runs: Sequence[int], steps: int, window: int, given: int = 0) -> tuple[int, ...]:
     """enter(i), the global step at which each unit of the film enters the window, in order.
 
     ``runs``: the units in each run, all at least 1. ``steps``: S, the denoising steps of a unit. ``window``:
     K, the noisy units in the window. The first unit after a cut enters at enter(i - 1) + S, when the last one
-    before it is finished, and the rest of its run counts from there. Raises UserError for an unknown method,
-    and where S is not a multiple of K.
+    before it is finished, and the rest of its run counts from there. The first ``given`` units of the film
+    are clean before it begins (enter = -S), and the first run counts from the one behind them. Raises
+    UserError for an unknown method, and for a progressive one where S is not a multiple of K.
     """
     if method not in METHODS:
         raise UserError(f"method: {method!r} is unknown; known: {', '.join(METHODS)}")
     if window < 1 or not runs or min(runs) < 1:
         raise ValueError(f"the window and every run need at least one unit: {window}, {tuple(runs)}")
-    check_steps(steps, window)
+    if not 0 <= given < runs[0]:
+        raise ValueError(f"of the first run's {runs[0]} units, {given} cannot be given: one must be new")
     enter_in_run = _ENTER[method]
-    lengths = [enter_in_run(units - 1, steps, window) + steps for units in runs]
+    new = [runs[0] - given, *runs[1:]]
+    lengths = [enter_in_run(units - 1, steps, window) + steps for units in new]
     starts = accumulate(lengths[:-1], initial=0)
-    return tuple(
+    return (-steps,) * given + tuple(
         start + enter_in_run(i, steps, window)
-        for start, units in zip(starts, runs, strict=True)
+        for start, units in zip(starts, new, strict=True)
         for i in range(units)
     )
 
 
-def progressive(runs: Sequence[int], steps: int, window: int) -> Iterator[WindowStep]:
+def progressive(
+    runs: Sequence[int], steps: int, window: int, *, given: int = 0, overlap: int = 1
+) -> Iterator[WindowStep]:
     """Progressive autoregressive denoising (paper sections 3.1 to 3.4): enter(i) = i m with m = S / K.
 
-    K noisy units whose levels rise from front to back, and in front of them the last finished unit of the
-    same run as clean context (overlapped conditioning, section 3.4); a run begins from text alone, without
-    one.
+    K noisy units whose levels rise from front to back. A run begins from text alone, or from what is given.
     """
-    enter = enter_steps("progressive", runs, steps, window)
-    run_starts = set(accumulate(runs, initial=0))
+    return _windows(enter_steps("progressive", runs, steps, window, given), runs, steps, overlap)
+
+
+def replacement(
+    runs: Sequence[int], steps: int, window: int, *, given: int = 0, overlap: int = 1
+) -> Iterator[WindowStep]:
+    """Replacement without noise (paper section 4.1, RN): enter(i) = floor(i / K) S.
+
+    K units at one level together, then the next K; the finished ones in front of them stay clean. It is how
+    Open-Sora v1.2 itself goes on from a clip. With K = N it is one clip, without autoregression.
+    """
+    return _windows(enter_steps("replace", runs, steps, window, given), runs, steps, overlap)
+
+
+def _windows(enter: Sequence[int], runs: Sequence[int], steps: int, overlap: int) -> Iterator[WindowStep]:
+    """The window steps of any line ``enter``, with clean context."""
+    run_starts = list(accumulate(runs, initial=0))
 
     def level(unit: int, step: int) -> int:
         return min(max(steps - (step - enter[unit]), 0), steps)
 
     for step in range(enter[-1] + steps):
         first, end = bisect_right(enter, step - steps), bisect_right(enter, step)
-        context = () if first in run_starts else (first - 1,)
+        run_start = run_starts[bisect_right(run_starts, first) - 1]
+        context = tuple(range(max(run_start, first - overlap), first))
         live = tuple(range(first, end))
         yield WindowStep(
             step=step,
@@ -115,9 +141,16 @@ def progressive(runs: Sequence[int], steps: int, window: int) -> Iterator[Window
         )
 
 
-METHODS: Mapping[str, Method] = {"progressive": progressive}
+METHODS: Mapping[str, Method] = {"progressive": progressive, "replace": replacement}
+
+
+def _enter_progressive(i: int, steps: int, window: int) -> int:
+    check_steps(steps, window)
+    return i * (steps // window)
+
 
 _ENTER: Mapping[str, Callable[[int, int, int], int]] = {
-    "progressive": lambda i, steps, window: i * (steps // window),
+    "progressive": _enter_progressive,
+    "replace": lambda i, steps, window: i // window * steps,
 }
 """enter(i) of unit i of a run, counted from the run's own start, of (i, S, K)."""

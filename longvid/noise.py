@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,3 +23,14 @@ def noise(seed: int, unit: int, step: int, shape: Sequence[int]) -> Tensor:
     digest = hashlib.sha256(f"{seed}/{unit}/{step}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
+
+
+class UnitNoise(Protocol):
+    def __call__(self, unit: int, step: int) -> Tensor:
+        """Standard normal noise [b c l h w] in fp32 for one unit at one global step (ENTRY: as it enters)."""
+        ...
+
+
+def per_unit(seeds: Sequence[int], unit_shape: tuple[int, int, int, int]) -> UnitNoise:
+    """A film's noise: ``seeds`` has each unit's seed, by its index; ``unit_shape`` is (c, l, h, w)."""
+    return lambda unit, step: noise(seeds[unit], unit, step, unit_shape)[None]

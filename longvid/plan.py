@@ -13,7 +13,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from longvid.backends import Backend, Geometry
+from longvid.backends import Backend, FilmSpec, Geometry
 from longvid.errors import UserError
 from longvid.methods import METHODS
 from longvid.settings import Overrides as Overrides
@@ -106,6 +106,11 @@ class RenderPlan:
     """Whole factor by which the film is enlarged for the file."""
     crf: int
     """H.264 constant rate factor of the file."""
+
+    @property
+    def spec(self) -> FilmSpec:
+        """What the model is loaded for."""
+        return FilmSpec(self.size, self.fps, self.window, self.model_options)
 
     def effective(self) -> dict[str, Any]:
         """Every value that makes the film, as JSON-able data, and their SHA-256 under ``sha256``."""

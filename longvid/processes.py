@@ -79,7 +79,7 @@ class DDIM:
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         """alpha_bar at times t, shaped like t."""
-        table = torch.cat([torch.ones(1), self.alpha_bars.float().cpu()]).to(t.device)
+        table = torch.cat([torch.ones(1), self.alpha_bars.float().cpu()]).to(t.device, non_blocking=True)
         position = t * (len(table) - 1)
         below = position.floor().long().clamp(max=len(table) - 2)
         return torch.lerp(table[below], table[below + 1], position - below)

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from longvid import __version__, plugins, timeline
-from longvid.backends import Backend, Carry, Dtype, Film, Geometry, Text, VideoCodec
+from longvid.backends import RESIDENT, Backend, Dtype, Film, Geometry, Rung, Runtime, Text
 from longvid.denoise import Finished, WindowState, denoise
 from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
 from longvid.errors import RenderError, UserError
+from longvid.finishing import Clean, Finishing, Preview
 from longvid.guidance import classifier_free
+from longvid.memory import first_fitting
 from longvid.methods import METHODS
+from longvid.noise import per_unit
 from longvid.plan import RenderPlan, plan
 from longvid.processes import SOLVERS
-from longvid.progress import Began, ChunkSaved, Done, Event, Loading, PreviewWritten, Show, Stepped
+from longvid.progress import (
+    Began,
+    ChunkSaved,
+    Done,
+    Event,
+    Loading,
+    Noted,
+    PreviewWritten,
+    Show,
+    Stepped,
+)
 from longvid.settings import Overrides
-from longvid.state import Chunk, WorkDirectory, check_free, checksum, identities, work_directory
+from longvid.state import WorkDirectory, check_free, checksum, identities, work_directory
 from longvid.timeline import Timeline
-from longvid.video import post, writer
-
-PREVIEW_SECONDS = 10.0
-PREVIEW_SHARE = 0.05
-"""Rebuilding the preview may take this share of the time: the longer the film, the rarer."""
+from longvid.video import writer
 
 
 def render(
@@ -48,6 +59,7 @@ def render(
     draft: bool = False,
     device: str = "auto",
     dtype: Dtype = "auto",
+    compile: bool = False,
     overwrite: bool = False,
     fresh: bool = False,
     show: Show | None = None,
@@ -69,7 +81,17 @@ def render(
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
     film = film_path(parsed, output)
     planned = plan(parsed, backend, overrides)
-    for event in events(planned, backend, film, device=device, dtype=dtype, overwrite=overwrite, fresh=fresh):
+    happening = events(
+        planned,
+        backend,
+        film,
+        device=device,
+        dtype=dtype,
+        compile=compile,
+        overwrite=overwrite,
+        fresh=fresh,
+    )
+    for event in happening:
         if show is not None:
             show(event)
     return film
@@ -95,6 +117,7 @@ def events(
     *,
     device: str = "auto",
     dtype: Dtype = "auto",
+    compile: bool = False,
     overwrite: bool = False,
     fresh: bool = False,
 ) -> Generator[Event, None, None]:
@@ -108,105 +131,143 @@ def events(
     check_free(output, fresh=fresh, overwrite=overwrite)
     if where.type == "cpu":
         keep_memory()
+    rungs = backend.rungs(planned.spec, what.itemsize)
+    if where.type == "cuda":
+        rungs = rungs[first_fitting(rungs, torch.cuda.mem_get_info(where)[0]) :]
+    runtime = Runtime(where, what, rungs[0].name, compile)
     yield Loading(f"loading {planned.model}")
-    film = backend.for_film(planned.size, planned.fps, planned.model_options, where, what)
+    if rungs[0].name != RESIDENT:
+        yield Noted(f"memory: {rungs[0].says}")
+    film = backend.for_film(planned.spec, runtime)
     with work_directory(output, fresh=fresh, overwrite=overwrite) as work:
-        yield from _render(planned, backend.geometry, film, output, work, where, what)
+        yield from _render(planned, backend, film, rungs, runtime, output, work)
 
 
 def _render(
     planned: RenderPlan,
-    geometry: Geometry,
+    backend: Backend,
     film: Film,
+    rungs: Sequence[Rung],
+    runtime: Runtime,
     output: Path,
     work: WorkDirectory,
-    device: torch.device,
-    dtype: torch.dtype,
 ) -> Iterator[Event]:
-    yield Loading("reading the prompts")
-    text = encode_prompts(film, planned)
-    names = identities(planned, geometry, film.fingerprint, _name(dtype))
+    """From the loaded model to the film, on the first of the rungs; on the next one where memory runs out."""
+    names = identities(planned, backend.geometry, film.fingerprint, _name(runtime.dtype))
     effective = planned.effective()
     work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
-    run = _run(planned, device, dtype)
+    run = _run(planned, runtime)
     work.write_run({**run, "status": "unfinished"})
-    yield _began(planned, output, device, dtype)
-
-    windows = _windows(planned, geometry, film, text, device)
-    codec: VideoCodec = film.codec()
-    carry: Carry = {}
-    frames_left = [0] * len(planned.runs)
-    for unit in planned.units:
-        frames_left[unit.run] += unit.frames
-    chunks_done = frames_done = 0
+    standing = _Standing(from_text(_unit_shape(planned, backend.geometry), runtime.device))
+    finishing = Finishing(planned, names, work, runtime.device)
     preview = Preview(work, planned.fps)
-    began = resumed = time.monotonic()
-    denoising = 0.0
+    down = list(rungs)
     try:
-        for state, finished in windows:
-            denoising += time.monotonic() - resumed
-            for clean in finished:
-                unit = planned.units[clean.unit]
-                ends_run = unit.chunk == planned.runs[unit.run] - 1
-                started = time.monotonic()
-                frames, carry = decode(codec, clean.latents, {} if unit.chunk == 0 else carry, ends_run)
-                pixels = post.finish(frames[:, : frames_left[unit.run]], planned.scale)
-                decoded = time.monotonic()
-                segment = writer.encode(pixels, planned.fps, planned.crf) if len(pixels) else None
-                encoded = time.monotonic()
-                chunk = Chunk(
-                    index=unit.index,
-                    identity=names[unit.index],
-                    frames=len(pixels),
-                    seconds={
-                        "denoise": denoising,
-                        "decode": decoded - started,
-                        "encode": encoded - decoded,
-                    },
-                    latents=clean.latents,
-                    segment=segment,
-                    state=state if clean is finished[-1] else None,
-                    carry=carry,
+        while True:
+            try:
+                yield from _on_rung(
+                    planned, backend.geometry, film, down[0], runtime, output, standing, finishing, preview
                 )
-                work.save_chunk(chunk)
-                denoising = 0.0
-                chunks_done += 1
-                frames_done += len(pixels)
-                frames_left[unit.run] -= len(pixels)
-                if ends_run and frames_left[unit.run]:
+                break
+            except torch.OutOfMemoryError as error:
+                if len(down) == 1:
                     raise RenderError(
-                        f"the codec of {planned.model} gave {frames_left[unit.run]} frames less than "
-                        f"its geometry promises for {planned.runs[unit.run]} chunks"
-                    )
-                yield ChunkSaved(unit.index, len(planned.units), frames_done, planned.frames)
-                if preview.due() and frames_done:
-                    yield PreviewWritten(str(work.preview), preview.rebuild())
-            yield _stepped(planned, state, chunks_done, frames_done, time.monotonic() - began)
-            resumed = time.monotonic()
-    except torch.OutOfMemoryError as error:
-        raise RenderError(
-            f"{device_name(device)} has not enough memory for {planned.size[0]}x{planned.size[1]}; "
-            "choose a smaller `size` or another --device"
-        ) from error
+                        f"{device_name(runtime.device)} has not enough memory for "
+                        f"{planned.size[0]}x{planned.size[1]}; choose a smaller `size` or another --device"
+                    ) from error
+            # Behind the error: it holds what it was raised over.
+            del film, down[0]
+            gc.collect()
+            if runtime.device.type == "cuda":
+                torch.cuda.empty_cache()
+            runtime = replace(runtime, rung=down[0].name)
+            run["rung"] = down[0].name
+            work.write_run({**run, "status": "unfinished"})
+            yield Noted(f"memory ran out; goes on from the last step: {down[0].says}", warning=True)
+            film = backend.for_film(planned.spec, runtime)
     finally:
-        if frames_done:
+        finishing.close()
+        if finishing.frames_done:
             with suppress(RenderError):  # of a full disk, say: the reason for being here says it already
                 preview.rebuild()
 
     writer.join(work.segments(), output, planned.fps, _chapters(planned), _metadata(planned, effective))
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - (standing.began_at or 0)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     yield Done(str(output), planned.frames, float(planned.fps), seconds, output.stat().st_size)
 
 
-def _began(planned: RenderPlan, output: Path, device: torch.device, dtype: torch.dtype) -> Began:
+@dataclass
+class _Standing:
+    """Where a render stands, to go on from when memory runs out."""
+
+    state: WindowState
+    began_at: float | None = None
+    """Monotonic seconds of the first evaluation."""
+    waiting: deque[Clean] = field(default_factory=deque)
+    """Finished chunks that are not on disk yet."""
+    saving: Future[ChunkSaved] | None = None
+    """Of the first of them."""
+
+
+def _on_rung(
+    planned: RenderPlan,
+    geometry: Geometry,
+    film: Film,
+    rung: Rung,
+    runtime: Runtime,
+    output: Path,
+    standing: _Standing,
+    finishing: Finishing,
+    preview: Preview,
+) -> Iterator[Event]:
+    """What is left of the film, with the model held in one way."""
+    yield Loading("reading the prompts")
+    text = encode_prompts(film, planned)
+    if standing.saving is not None:
+        wait([standing.saving])
+    finishing.use(film.codec(), None if rung.exact else rung.name)
+
+    def saved(*, all_of_it: bool) -> Iterator[Event]:
+        """What has become of the waiting chunks; more than one of them is waited for."""
+        while standing.waiting:
+            if standing.saving is None:
+                standing.saving = finishing.start(standing.waiting[0])
+            if not (all_of_it or len(standing.waiting) > 1 or standing.saving.done()):
+                return
+            saving, standing.saving = standing.saving, None
+            chunk = saving.result()
+            standing.waiting.popleft()
+            yield chunk
+            if preview.due() and finishing.frames_done:
+                yield PreviewWritten(str(finishing.work.preview), preview.rebuild())
+
+    resumed = time.monotonic()
+    if standing.began_at is None:
+        standing.began_at = resumed
+        yield _began(planned, output, runtime)
+    denoising = 0.0
+    for state, finished in _windows(planned, geometry, film, text, standing.state):
+        standing.state = state
+        denoising += time.monotonic() - resumed
+        for clean in finished:
+            behind = state if clean is finished[-1] else None
+            standing.waiting.append(Clean(clean, behind, denoising))
+            denoising = 0.0
+        yield from saved(all_of_it=False)
+        yield _stepped(planned, state, finishing, time.monotonic() - standing.began_at)
+        resumed = time.monotonic()
+    yield from saved(all_of_it=True)
+
+
+def _began(planned: RenderPlan, output: Path, runtime: Runtime) -> Began:
     width, height = planned.size
     return Began(
         title=planned.title,
         output=str(output),
         model=planned.model,
-        device=device_name(device),
-        dtype=_name(dtype),
+        device=device_name(runtime.device),
+        dtype=_name(runtime.dtype),
         size=(width * planned.scale, height * planned.scale),
         fps=float(planned.fps),
         frames=planned.frames,
@@ -218,22 +279,25 @@ def _began(planned: RenderPlan, output: Path, device: torch.device, dtype: torch
 
 
 def _windows(
-    planned: RenderPlan, geometry: Geometry, film: Film, text: Text, device: torch.device
+    planned: RenderPlan, geometry: Geometry, film: Film, text: Text, state: WindowState
 ) -> Iterator[tuple[WindowState, list[Finished]]]:
-    """The denoising loop over the whole film, from text alone."""
-    width, height = (side // geometry.pixel_stride for side in planned.size)
-    unit_shape = (geometry.channels, geometry.chunk_latents, height, width)
+    """The denoising loop from this state on."""
     return denoise(
         METHODS[planned.method](planned.runs, planned.steps, planned.window),
-        from_text(unit_shape, device),
+        state,
         predict=classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units]),
         schedule=film.schedule,
         process=film.process,
         solver=SOLVERS[planned.solver],
         total_levels=planned.steps,
-        unit_shape=unit_shape,
-        seeds=[unit.seed for unit in planned.units],
+        noise=per_unit([unit.seed for unit in planned.units], _unit_shape(planned, geometry)),
     )
+
+
+def _unit_shape(planned: RenderPlan, geometry: Geometry) -> tuple[int, int, int, int]:
+    """(c, l, h, w) of one unit."""
+    width, height = (side // geometry.pixel_stride for side in planned.size)
+    return (geometry.channels, geometry.chunk_latents, height, width)
 
 
 def _chapters(planned: RenderPlan) -> list[writer.Chapter]:
@@ -253,34 +317,6 @@ def _metadata(planned: RenderPlan, effective: Mapping[str, Any]) -> dict[str, st
     }
 
 
-class Preview:
-    """The film so far as one file, that a player can open at any time; rebuilt when the last one is old."""
-
-    def __init__(self, work: WorkDirectory, fps: Fraction) -> None:
-        self.work = work
-        self.fps = fps
-        self.due_at = 0.0
-
-    def due(self) -> bool:
-        return time.monotonic() >= self.due_at
-
-    def rebuild(self) -> int:
-        """Returns its number of frames."""
-        began = time.monotonic()
-        frames = writer.join(self.work.segments(), self.work.preview, self.fps)
-        now = time.monotonic()
-        self.due_at = now + max(PREVIEW_SECONDS, (now - began) / PREVIEW_SHARE)
-        return frames
-
-
-def decode(codec: VideoCodec, latents: Tensor, carry: Carry, ends_run: bool) -> tuple[Tensor, Carry]:
-    """Frames [3 f h w] of a chunk [b c l h w], at its run's end with those that the codec held back."""
-    with torch.inference_mode():
-        frames, carry = codec.decode(latents, carry)
-        held = codec.flush(carry) if ends_run else None
-        return (frames if held is None else torch.cat([frames, held], dim=2))[0], carry
-
-
 def encode_prompts(film: Film, planned: RenderPlan) -> Text:
     """All prompts encoded; the encoder lives only here, so its memory is free again afterwards."""
     encoder = film.text_encoder()
@@ -293,10 +329,8 @@ def encode_prompts(film: Film, planned: RenderPlan) -> Text:
     return film.text(prompts, negatives, mix)
 
 
-def _stepped(
-    planned: RenderPlan, state: WindowState, chunks_done: int, frames_done: int, seconds: float
-) -> Stepped:
-    shot = planned.shots[planned.units[min(chunks_done, len(planned.units) - 1)].shot]
+def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, seconds: float) -> Stepped:
+    shot = planned.shots[planned.units[min(finishing.chunks_done, len(planned.units) - 1)].shot]
     return Stepped(
         step=state.step,
         evaluations=planned.evaluations,
@@ -306,22 +340,24 @@ def _stepped(
         shot=shot.index,
         shots=len(planned.shots),
         prompt=shot.prompt,
-        frames_done=frames_done,
+        frames_done=finishing.frames_done,
         frames=planned.frames,
         fps=float(planned.fps),
         seconds=seconds,
     )
 
 
-def _run(planned: RenderPlan, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _run(planned: RenderPlan, runtime: Runtime) -> dict[str, Any]:
     """What the bits depend on, beside the plan."""
     packages = ("torch", "numpy", "av", "safetensors")
     return {
         "versions": {"longvid": __version__, "python": platform.python_version()}
         | {package: version(package) for package in packages},
-        "device": device_name(device),
+        "device": device_name(runtime.device),
         "threads": torch.get_num_threads(),
-        "dtype": _name(dtype),
+        "dtype": _name(runtime.dtype),
+        "rung": runtime.rung,
+        "compiled": runtime.compile,
         "model": planned.model,
         "seed": planned.seed,
     }

@@ -178,6 +178,8 @@ class Chunk:
     segment: bytes | None
     state: WindowState | None
     carry: Carry
+    rung: str | None = None
+    """How the model was held, where that changed pixels."""
 
 
 def save_state(state: WindowState, carry: Carry, identity: str) -> bytes:
@@ -261,6 +263,7 @@ class WorkDirectory:
             "frames": chunk.frames,
             "seconds": {hop: round(seconds, 4) for hop, seconds in chunk.seconds.items()},
             "files": {file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
+            **({} if chunk.rung is None else {"rung": chunk.rung}),
         }
         write_sealed(self.path / "chunks" / f"{name}.json", record)
         if chunk.state is not None:

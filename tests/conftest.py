@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 BUDGET_SECONDS = {
     "tests": 180,
     "tests/backends": 120,
+    "tests/backends/opensora": 90,
     "tests/commands": 90,
     "tests/training": 120,
     "tests/video": 60,
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # pytest's own --fixtures, which lists its fixtures, stays under its other name, --funcargs.
+    group = parser.optparser.add_argument_group("longvid", conflict_handler="resolve")
+    group.add_argument(
+        "--fixtures",
+        dest="recordings",
+        type=Path,
+        metavar="DIR",
+        help="recorded numbers of Open-Sora to test against; by default the copy in tests/ and, where it is "
+        "there, ../shared/opensora/fixtures",
+    )
+
 
 spent_seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -28,6 +43,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         budget = BUDGET_SECONDS.get(folder)
         allowed = "no budget: give it one in tests/conftest.py" if budget is None else f"of {budget} s"
         over = "  OVER" if budget is not None and spent > budget else ""
-        terminalreporter.write_line(f"{folder:<16}{spent:7.1f} s {allowed}{over}")
+        terminalreporter.write_line(f"{folder:<24}{spent:7.1f} s {allowed}{over}")
     total = sum(spent_seconds.values())
-    terminalreporter.write_line(f"{'all':<16}{total:7.1f} s of {sum(BUDGET_SECONDS.values())} s")
+    terminalreporter.write_line(f"{'all':<24}{total:7.1f} s of {sum(BUDGET_SECONDS.values())} s")

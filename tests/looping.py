@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -12,9 +11,9 @@ from longvid.backends import Process
 from longvid.denoise import Finished, WindowState, denoise, fresh
 from longvid.guidance import Predict, classifier_free
 from longvid.methods import METHODS, WindowStep
-from longvid.noise import ENTRY, noise
+from longvid.noise import ENTRY, noise, per_unit
 from longvid.processes import RectifiedFlow, Solver, euler
-from tests.tiny import TinyBackend
+from tests.tiny import RUNTIME, SPEC, TinyBackend
 
 SHAPE = (3, 2, 4, 6)
 CPU = torch.device("cpu")
@@ -49,8 +48,7 @@ def run(
         process=process or RectifiedFlow(),
         solver=solver,
         total_levels=levels,
-        unit_shape=SHAPE,
-        seeds=seeds,
+        noise=per_unit(seeds, SHAPE),
     )
 
 
@@ -65,7 +63,7 @@ def entering(unit: int, seed: int = 0) -> Tensor:
 def tiny_predict(
     mix: Sequence[Sequence[float]], prompts: Sequence[str] = ("a red boat", "a storm")
 ) -> Predict:
-    film = TinyBackend().for_film((24, 16), Fraction(12), {}, CPU, torch.float32)
+    film = TinyBackend().for_film(SPEC, RUNTIME)
     text = film.text(film.text_encoder()(prompts), {}, torch.tensor(mix, dtype=torch.float32))
     return classifier_free(film.denoiser(), text, [2.0] * len(mix))
 

@@ -11,8 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from longvid.backends import Geometry
+from longvid.backends import RESIDENT, FilmSpec, Geometry, Rung
 from longvid.cli import main
+from longvid.downloads import Download
 from longvid.errors import UserError
 
 GEOMETRY = Geometry(
@@ -40,6 +41,9 @@ class PlanBackend:
     name: str = "planned"
     geometry: Geometry = GEOMETRY
     memory: int | None = None
+    licence: str = "none: it has no weights"
+    folder: Path = Path(__file__).parent
+    downloads: tuple[Download, ...] = ()
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         for key in options:
@@ -52,8 +56,11 @@ class PlanBackend:
     def missing_files(self) -> list[str]:
         return []
 
-    def memory_bytes(self, size: tuple[int, int]) -> int | None:
-        return self.memory
+    def check_weights(self) -> list[str]:
+        return []
+
+    def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
+        return [Rung(RESIDENT, self.memory, "everything stays in memory")]
 
     def for_film(self, *args: object) -> Any:
         raise AssertionError("a plan loads no weights")

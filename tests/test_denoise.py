@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from longvid.backends import Runtime
 from longvid.denoise import Finished, WindowState, fresh
 from longvid.errors import RenderError
 from longvid.guidance import classifier_free, per_frame
@@ -28,7 +28,7 @@ from tests.looping import (
     tiny_predict,
     warped,
 )
-from tests.tiny import TinyBackend
+from tests.tiny import SPEC, TinyBackend
 
 # Known fields against their integrals
 
@@ -207,7 +207,7 @@ def test_going_on_from_any_state_gives_the_same_bits(solver: Solver) -> None:
 @pytest.mark.parametrize("solver", [euler, ab2])
 def test_a_film_on_a_gpu_stays_there_and_is_the_same_film(solver: Solver) -> None:
     def render(device: str) -> list[Tensor]:
-        film = TinyBackend().for_film((24, 16), Fraction(12), {}, torch.device(device), torch.float32)
+        film = TinyBackend().for_film(SPEC, Runtime(torch.device(device), torch.float32))
         text = film.text(film.text_encoder()(["a red boat"]), {}, torch.ones(6, 1))
         predict = classifier_free(film.denoiser(), text, [2.0] * 6)
         empty = fresh(SHAPE, torch.device(device))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from longvid.backends import Prompts
 from longvid.guidance import PromptText, classifier_free, per_frame, per_prompt
 from longvid.noise import noise
-from tests.tiny import TinyBackend, TinyFilm
+from tests.tiny import RUNTIME, SPEC, TinyBackend, TinyFilm
 
 UNITS, LATENTS = 4, 2
 X = noise(0, 0, 0, (1, 3, UNITS * LATENTS, 4, 6))
@@ -18,7 +17,7 @@ T = torch.linspace(0.1, 1, UNITS).repeat_interleave(LATENTS)[None]
 
 
 def tiny_film() -> TinyFilm:
-    return TinyBackend().for_film((24, 16), Fraction(12), {}, torch.device("cpu"), torch.float32)
+    return TinyBackend().for_film(SPEC, RUNTIME)
 
 
 def encode(*prompts: str) -> Prompts:

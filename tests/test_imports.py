@@ -14,19 +14,19 @@ import longvid
 
 PACKAGE = Path(longvid.__file__).parent
 HEAVY = {"torch", "numpy", "av", "einops", "safetensors", "diffusers", "transformers", "accelerate", "peft"}
-HEAVY |= {"moviepy", "xformers", "ray", "scenedetect", "matplotlib", "PIL"}
+HEAVY |= {"moviepy", "xformers", "ray", "scenedetect", "matplotlib", "PIL", "huggingface_hub"}
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("timeline", "document", "times"),
-    ("backends", "plugins"),
+    ("backends", "plugins", "downloads", "digests"),
     ("methods",),
-    ("plan", "spans", "settings", "measurements"),
+    ("plan", "spans", "settings", "measurements", "memory"),
     ("noise", "processes", "guidance"),
     ("denoise",),
     ("state", "progress", "devices"),
     ("video", "backends.*"),
-    ("rendering",),
+    ("finishing", "rendering"),
     ("training",),
     ("commands",),
     ("cli",),

@@ -14,18 +14,19 @@ import torch
 from safetensors.torch import load_file
 
 import longvid
-from longvid import rendering, state
+from longvid import finishing, rendering, state
 from longvid.denoise import denoise
 from longvid.errors import RenderError, UserError
 from longvid.guidance import classifier_free
 from longvid.methods import METHODS
+from longvid.noise import per_unit
 from longvid.plan import RenderPlan, plan
 from longvid.processes import SOLVERS
 from longvid.progress import Began, ChunkSaved, Done, Event, PreviewWritten, Stepped
 from longvid.timeline import Timeline, build
 from longvid.video import post, reader, writer
 from tests.installed import install_tiny
-from tests.tiny import TinyBackend
+from tests.tiny import RUNTIME, SPEC, TinyBackend
 
 SHOTS = [
     {"prompt": "a red boat", "seconds": 3, "title": "Boat"},
@@ -105,7 +106,7 @@ def test_the_film_is_what_the_loop_and_the_codec_give(tmp_path):
     rendered(tmp_path / "film.mp4", film(output={"scale": 2}))
     work, codec = (
         tmp_path / "film.longvid",
-        TinyBackend().for_film((24, 16), Fraction(12), {}, torch.device("cpu"), torch.float32).codec(),
+        TinyBackend().for_film(SPEC, RUNTIME).codec(),
     )
     carry = {}
     for chunk in range(9):
@@ -169,7 +170,7 @@ def test_a_saved_state_is_all_it_takes_to_go_on(tmp_path, chunk, solver):
     work = tmp_path / "film.longvid"
     device = torch.device("cpu")
     start, carry = state.load_state(work / "states" / f"{chunk:06d}.safetensors", device)
-    loaded = backend.for_film(planned.size, planned.fps, {}, device, torch.float32)
+    loaded = backend.for_film(planned.spec, RUNTIME)
     text = rendering.encode_prompts(loaded, planned)
     codec = loaded.codec()
     rest = denoise(
@@ -180,8 +181,7 @@ def test_a_saved_state_is_all_it_takes_to_go_on(tmp_path, chunk, solver):
         process=loaded.process,
         solver=SOLVERS[solver],
         total_levels=planned.steps,
-        unit_shape=(3, 2, 4, 6),
-        seeds=[unit.seed for unit in planned.units],
+        noise=per_unit([unit.seed for unit in planned.units], (3, 2, 4, 6)),
     )
     seen = []
     for _, finished in rest:
@@ -190,7 +190,7 @@ def test_a_saved_state_is_all_it_takes_to_go_on(tmp_path, chunk, solver):
             name = f"{unit.index:06d}"
             assert torch.equal(clean.latents, load_file(work / "latents" / f"{name}.safetensors")["latents"])
             ends = unit.chunk == planned.runs[unit.run] - 1
-            frames, carry = rendering.decode(codec, clean.latents, carry if unit.chunk else {}, ends)
+            frames, carry = finishing.decode(codec, clean.latents, carry if unit.chunk else {}, ends)
             written = state.read_sealed(work / "chunks" / f"{name}.json")["frames"]
             segment = writer.encode(post.finish(frames[:, :written]), planned.fps, planned.crf)
             assert (work / "segments" / f"{name}.mp4").read_bytes() == segment

@@ -1,7 +1,7 @@
 """A tiny random backend that is every Protocol of longvid.backends at once: fast, deterministic, torch only.
 
     from tests.tiny import TinyBackend
-    film = TinyBackend().for_film((24, 16), Fraction(12), {}, torch.device("cpu"), torch.float32)
+    film = TinyBackend().for_film(SPEC, RUNTIME)
 
 Four window units of two latents, S = 8, 24x16 pixels as 3x4x6 latents, four frames a latent. The network
 mixes frames, so that a window's content matters; has a time a frame; and hears its prompts as words, each
@@ -22,10 +22,23 @@ import torch
 from einops import rearrange, reduce, repeat
 from torch import Tensor
 
-from longvid.backends import Carry, Geometry, Process, Prompts
+from longvid.backends import (
+    RESIDENT,
+    Carry,
+    FilmSpec,
+    Geometry,
+    Process,
+    Prompts,
+    Rung,
+    Runtime,
+)
+from longvid.downloads import Download
 from longvid.errors import UserError
 from longvid.guidance import PromptText
 from longvid.processes import RectifiedFlow
+
+SPEC = FilmSpec((24, 16), Fraction(12), 4, {})
+RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
 LATENT_FRAMES = 4
 WIDTH = 8
@@ -49,6 +62,9 @@ class TinyBackend:
     steps: int = 8
     guidance: float = 2.0
     process: Process = field(default_factory=RectifiedFlow)
+    licence: str = "none: it has no weights"
+    folder: Path = Path(__file__).parent
+    downloads: tuple[Download, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
@@ -82,19 +98,15 @@ class TinyBackend:
     def missing_files(self) -> list[str]:
         return []
 
-    def memory_bytes(self, size: tuple[int, int]) -> int | None:
-        return 1000 * size[0] * size[1]
+    def check_weights(self) -> list[str]:
+        return []
 
-    def for_film(
-        self,
-        size: tuple[int, int],
-        fps: Fraction,
-        options: Mapping[str, Any],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> TinyFilm:
-        self.check_options(options)
-        return TinyFilm(self, float(options.get("gain", 1)), device, dtype)
+    def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
+        return [Rung(RESIDENT, 1000 * spec.size[0] * spec.size[1], "everything stays in memory")]
+
+    def for_film(self, spec: FilmSpec, runtime: Runtime) -> TinyFilm:
+        self.check_options(spec.options)
+        return TinyFilm(self, float(spec.options.get("gain", 1)), runtime.device, runtime.dtype)
 
 
 def backend(folder: Path | None) -> TinyBackend:

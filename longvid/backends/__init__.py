@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from longvid.downloads import Download
+
 Carry = dict[str, "Tensor"]
 
 
@@ -180,12 +182,63 @@ class Film(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FilmSpec:
+    """What a model is loaded for: ``size`` (width, height) in pixels, ``fps``, ``window`` K, its options."""
+
+    size: tuple[int, int]
+    fps: Fraction
+    window: int
+    options: Mapping[str, Any]
+
+
+RESIDENT = "resident"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to hold a film's networks, and the most memory that it takes on the device, in bytes (None
+    where nobody knows). ``exact``: the film has the same pixels as on the first rung; ``says``: what it does
+    about memory, for a person."""
+
+    name: str
+    peak_bytes: int | None
+    says: str
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a film is computed. ``dtype``: the network's; latents and steps are fp32 always. ``rung``: the name
+    of one of the backend's rungs. ``compile``: the network's blocks are compiled first."""
+
+    device: torch.device
+    dtype: torch.dtype
+    rung: str = RESIDENT
+    compile: bool = False
+
+
 class Backend(Protocol):
     @property
     def name(self) -> str: ...
 
     @property
     def geometry(self) -> Geometry: ...
+
+    @property
+    def licence(self) -> str:
+        """Of the weights, as a person should read it before using a film."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where its weights lie, or would."""
+        ...
+
+    @property
+    def downloads(self) -> Sequence[Download]:
+        """What `longvid models pull` fetches; empty where the weights come with the package."""
+        ...
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise UserError for a wrong key or value of `model_options`."""
@@ -199,18 +252,22 @@ class Backend(Protocol):
         """Files that the weights lack, without one being read; empty where all are there."""
         ...
 
-    def memory_bytes(self, size: tuple[int, int]) -> int | None:
-        """Peak memory a render of this size takes, as measured, or None where nobody has."""
+    def check_weights(self) -> list[str]:
+        """What is wrong with the weights, a line each: missing, unexpected and misshapen tensors by name.
+
+        Reads headers only. Raises UserError for a file that cannot be read.
+        """
         ...
 
-    def for_film(
-        self,
-        size: tuple[int, int],
-        fps: Fraction,
-        options: Mapping[str, Any],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Film: ...
+    def rungs(self, spec: FilmSpec, value_bytes: int) -> Sequence[Rung]:
+        """Ways to hold the film's networks, the fastest first, each with less memory than the one before.
+
+        ``value_bytes``: of one number in the network's dtype. The first one is RESIDENT; those that are not
+        exact come last.
+        """
+        ...
+
+    def for_film(self, spec: FilmSpec, runtime: Runtime) -> Film: ...
 
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

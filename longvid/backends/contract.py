@@ -12,17 +12,28 @@ the last layer of an untrained one with more than zeros.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from longvid.backends import Backend, Carry, Film, Geometry, Text, VideoCodec
+from longvid.backends import (
+    RESIDENT,
+    Backend,
+    Carry,
+    Film,
+    FilmSpec,
+    Geometry,
+    Runtime,
+    Text,
+    VideoCodec,
+)
 from longvid.denoise import denoise, fresh
 from longvid.errors import UserError
 from longvid.guidance import classifier_free
 from longvid.methods import METHODS
-from longvid.noise import noise
+from longvid.noise import noise, per_unit
 from longvid.processes import euler
 
 PROMPTS = ("a red boat on a calm sea at dawn", "a city street at night in heavy rain")
@@ -44,9 +55,11 @@ def check_backend(
     check_geometry(geometry)
     size = size or min(geometry.sizes, key=lambda sides: sides[0] * sides[1])
     check_declarations(backend, size)
+    spec = FilmSpec(size, geometry.fps, geometry.window_units, options or {})
+    runtime = Runtime(torch.device(device), torch.float32)
 
     def load() -> Film:
-        return backend.for_film(size, geometry.fps, options or {}, torch.device(device), torch.float32)
+        return backend.for_film(spec, runtime)
 
     film = load()
     with torch.inference_mode():
@@ -95,10 +108,20 @@ def check_declarations(backend: Backend, size: tuple[int, int]) -> None:
     )
     missing = backend.missing_files()
     _require(not missing, f"missing_files() names {missing}; a film cannot be loaded without")
-    memory = backend.memory_bytes(size)
+    wrong = backend.check_weights()
+    _require(not wrong, f"check_weights() says {wrong}")
+    rungs = backend.rungs(FilmSpec(size, backend.geometry.fps, backend.geometry.window_units, {}), 4)
+    _require(rungs[0].name == RESIDENT, f"the first of rungs(...) must be {RESIDENT!r}, is {rungs[0].name!r}")
     _require(
-        memory is None or memory > 0, f"memory_bytes({size}) is {memory}; None is the value for not measured"
+        len({rung.name for rung in rungs}) == len(rungs), "rungs(...) names two ways to hold it the same"
     )
+    for above, below in pairwise(rungs):
+        _require(above.exact or not below.exact, f"rung {below.name!r} is exact: it must come before")
+    for rung in rungs:
+        _require(
+            rung.peak_bytes is None or rung.peak_bytes > 0,
+            f"rung {rung.name!r} takes {rung.peak_bytes} bytes; None is the value for not known",
+        )
 
 
 def check_schedule(film: Film, steps: int) -> None:
@@ -343,8 +366,7 @@ def check_independence(film: Film, geometry: Geometry, size: tuple[int, int], de
             process=film.process,
             solver=euler,
             total_levels=window,
-            unit_shape=shape,
-            seeds=[0] * units,
+            noise=per_unit([0] * units, shape),
         )
         return [unit.latents for _, finished in states for unit in finished]
 

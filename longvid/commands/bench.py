@@ -19,12 +19,11 @@ import typer
 from longvid.commands import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from fractions import Fraction
+    from collections.abc import Callable
 
     import torch
 
-    from longvid.backends import Backend, Denoiser, Dtype, Film
+    from longvid.backends import Backend, Denoiser, Dtype, Film, FilmSpec, Runtime
     from longvid.plan import RenderPlan
 
 PROMPTS = ("a red boat on a calm sea at dawn", "the sea in the rain at night", "a city in the snow")
@@ -179,9 +178,10 @@ def network_calls(
     """(latent frames, median seconds of one bare network call) for windows of 1 to K + 1 units."""
     import torch
 
+    from longvid.backends import Runtime
     from longvid.rendering import encode_prompts
 
-    film = backend.for_film(planned.size, planned.fps, planned.model_options, device, dtype)
+    film = backend.for_film(planned.spec, Runtime(device, dtype))
     denoiser, text, geometry = film.denoiser(), encode_prompts(film, planned), backend.geometry
     height, width = (side // geometry.pixel_stride for side in reversed(planned.size))
     measured = []
@@ -235,16 +235,9 @@ class TimedBackend:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
-    def for_film(
-        self,
-        size: tuple[int, int],
-        fps: Fraction,
-        options: Mapping[str, Any],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Film:
-        self.network = Timed(device)
-        return cast("Film", TimedFilm(self.backend.for_film(size, fps, options, device, dtype), self.network))
+    def for_film(self, spec: FilmSpec, runtime: Runtime) -> Film:
+        self.network = Timed(runtime.device)
+        return cast("Film", TimedFilm(self.backend.for_film(spec, runtime), self.network))
 
 
 class TimedFilm:

@@ -21,3 +21,6 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="What the network computes in.")
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the network first: minutes once, faster after that.")
+]

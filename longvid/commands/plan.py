@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -10,7 +11,11 @@ import typer
 from longvid.commands import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from longvid.backends import Rung
     from longvid.measurements import Estimate
+    from longvid.memory import Card
     from longvid.plan import RenderPlan
 
 NOT_MEASURED = "not measured here"
@@ -30,6 +35,7 @@ def plan(
 ) -> None:
     """Show what a timeline becomes: shots, chunks, evaluations, time and memory. Renders nothing."""
     from longvid import measurements, plugins, timeline
+    from longvid.memory import cards
     from longvid.plan import plan as make_plan
     from longvid.settings import Overrides
 
@@ -38,14 +44,31 @@ def plan(
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
     made = make_plan(film, choice.backend, overrides)
     cost = measurements.estimate(made)
-    stated_bytes = choice.backend.memory_bytes(made.size)
+    card = next(iter(cards()), None)
+    # A card computes in two bytes a number (bfloat16 or float16), a CPU may in four.
+    memory = Memory(card, tuple(choice.backend.rungs(made.spec, value_bytes=2 if card else 4)))
     if as_json:
-        typer.echo(json.dumps(report(made, cost, stated_bytes), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(report(made, cost, memory), ensure_ascii=False, indent=2))
     else:
-        show(made, str(choice), cost, stated_bytes)
+        show(made, str(choice), cost, memory)
 
 
-def report(plan: RenderPlan, cost: Estimate | None, stated_bytes: int | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Memory:
+    """The first card here, if any, and the ways to hold the model in it."""
+
+    card: Card | None
+    rungs: tuple[Rung, ...]
+
+    @property
+    def chosen(self) -> Rung:
+        """The one that a render would begin with."""
+        from longvid.memory import first_fitting
+
+        return self.rungs[first_fitting(self.rungs, self.card.free_bytes) if self.card else 0]
+
+
+def report(plan: RenderPlan, cost: Estimate | None, memory: Memory) -> dict[str, Any]:
     """The plan for programs: its effective values, and its cost (null where not measured here)."""
     return {
         **plan.effective(),
@@ -55,14 +78,19 @@ def report(plan: RenderPlan, cost: Estimate | None, stated_bytes: int | None) ->
             "evaluations": plan.evaluations,
             "network_calls": plan.network_calls,
             "seconds": cost and cost.seconds,
-            "memory_bytes": cost.memory_bytes if cost else stated_bytes,
+            "memory_bytes": cost.memory_bytes if cost else memory.chosen.peak_bytes,
             "measured": cost and {"device": cost.device, "dtype": cost.dtype, "date": cost.date},
+        },
+        "memory": {
+            "card": memory.card and asdict(memory.card),
+            "rungs": [asdict(rung) for rung in memory.rungs],
+            "chosen": memory.chosen.name,
         },
     }
 
 
-def show(plan: RenderPlan, choice: str, cost: Estimate | None, stated_bytes: int | None) -> None:
-    """The plan for a person, on stdout. ``stated_bytes``: memory as the backend has it."""
+def show(plan: RenderPlan, choice: str, cost: Estimate | None, memory: Memory) -> None:
+    """The plan for a person, on stdout."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -107,10 +135,12 @@ def show(plan: RenderPlan, choice: str, cost: Estimate | None, stated_bytes: int
     shown_at = f" shown at {width * plan.scale}x{height * plan.scale}" if plan.scale > 1 else ""
     if cost:
         time = f"about {duration(cost.seconds)} ({cost.source()})"
-        memory = f"{cost.memory_bytes / 1e9:.1f} GB ({cost.source()})"
+        takes = f"{cost.memory_bytes / 1e9:.1f} GB ({cost.source()})"
     else:
         time = f"{NOT_MEASURED} (`longvid bench {plan.model}` does it)"
-        memory = NOT_MEASURED if stated_bytes is None else f"{stated_bytes / 1e9:.1f} GB (as the model says)"
+        takes = NOT_MEASURED
+        if memory.chosen.peak_bytes is not None:
+            takes = f"{memory.chosen.peak_bytes / 1e9:.1f} GB (as the model says)"
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, NARROWEST)
     console.print(choice)
@@ -125,4 +155,33 @@ def show(plan: RenderPlan, choice: str, cost: Estimate | None, stated_bytes: int
         f"{plan.evaluations} evaluations, {plan.network_calls} network calls"
     )
     console.print(f"time: {time}")
-    console.print(f"memory: {memory}")
+    console.print(f"memory: {takes}")
+    if memory.card or len(memory.rungs) > 1:
+        show_rungs(console, memory)
+
+
+def show_rungs(console: Console, memory: Memory) -> None:
+    """Each way to hold the model, which of them fit in the card, and which one a render begins with."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from longvid.memory import fits
+
+    card = memory.card
+    if card is None:
+        console.print("no CUDA card here; on one, the fastest of these that fits its free memory:")
+    else:
+        console.print(
+            f"{card.name}: {card.free_bytes / 1e9:.1f} of {card.total_bytes / 1e9:.1f} GB free; "
+            "the fastest of these that fits:"
+        )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("held", "needs", "", "how"):
+        table.add_column(heading)
+    for rung in memory.rungs:
+        needs = NOT_MEASURED if rung.peak_bytes is None else f"{rung.peak_bytes / 1e9:.1f} GB"
+        said = ""
+        if card is not None:
+            said = "chosen" if rung is memory.chosen else "" if fits(rung, card.free_bytes) else "too much"
+        table.add_row(rung.name, needs, said, rung.says + ("" if rung.exact else " (changes pixels)"))
+    console.print(table)

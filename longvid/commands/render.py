@@ -36,6 +36,7 @@ def render(
     draft: options.Draft = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    compile: options.Compile = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that no render here made.")
     ] = False,
@@ -78,7 +79,14 @@ def render(
             )
 
         happening = events(
-            planned, choice.backend, film, device=device, dtype=dtype, overwrite=overwrite, fresh=fresh
+            planned,
+            choice.backend,
+            film,
+            device=device,
+            dtype=dtype,
+            compile=compile,
+            overwrite=overwrite,
+            fresh=fresh,
         )
         try:
             with closing(happening):

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models import AutoencoderKLWan, SkyReelsV2Transformer3DModel
 from torch import Tensor
 
-from longvid.backends import Carry, Denoiser, Geometry, Prompts
+from longvid.backends import RESIDENT, Carry, Denoiser, FilmSpec, Geometry, Prompts, Rung, Runtime
+from longvid.downloads import Download
 from longvid.errors import UserError
 from longvid.guidance import PromptText, per_prompt
 from longvid.processes import RectifiedFlow
@@ -47,6 +49,9 @@ GEOMETRY = Geometry(
 class SkyReels:
     name: str = "tiny-skyreels-v2"
     geometry: Geometry = GEOMETRY
+    licence: str = "none: its weights are random"
+    folder: Path = Path(__file__).parent
+    downloads: tuple[Download, ...] = ()
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         for key in options:
@@ -58,18 +63,14 @@ class SkyReels:
     def missing_files(self) -> list[str]:
         return []
 
-    def memory_bytes(self, size: tuple[int, int]) -> int | None:
-        return None
+    def check_weights(self) -> list[str]:
+        return []
 
-    def for_film(
-        self,
-        size: tuple[int, int],
-        fps: Fraction,
-        options: Mapping[str, Any],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> SkyReelsFilm:
-        return SkyReelsFilm(device, dtype)
+    def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
+        return [Rung(RESIDENT, None, "everything stays in memory")]
+
+    def for_film(self, spec: FilmSpec, runtime: Runtime) -> SkyReelsFilm:
+        return SkyReelsFilm(runtime.device, runtime.dtype)
 
 
 @dataclass(frozen=True)

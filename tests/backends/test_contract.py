@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from longvid.backends import Carry, Prompts
+from longvid.backends import RESIDENT, Carry, FilmSpec, Prompts, Rung
 from longvid.backends.contract import check_backend
 from longvid.guidance import PromptText
 from longvid.noise import noise
 from longvid.processes import DDIM, RectifiedFlow
 from tests.backends.skyreels import SkyReels
-from tests.tiny import TinyBackend, TinyCodec, TinyDenoiser, TinyFilm, TinyTextEncoder
+from tests.tiny import RUNTIME, TinyBackend, TinyCodec, TinyDenoiser, TinyFilm, TinyTextEncoder
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,7 @@ def test_a_network_and_a_vae_of_diffusers_are_one() -> None:
 
 
 def test_the_wan_vae_streams_to_the_bit() -> None:
-    codec = (
-        SkyReels().for_film((48, 32), SkyReels().geometry.fps, {}, torch.device("cpu"), torch.float32).codec()
-    )
+    codec = SkyReels().for_film(FilmSpec((48, 32), SkyReels().geometry.fps, 3, {}), RUNTIME).codec()
     latents = noise(0, 0, 0, (1, 4, 6, 4, 6))
     carry: Carry = {}
     frames = []
@@ -127,7 +125,14 @@ BROKEN: dict[str, tuple[type, str, Any, str]] = {
         "check_options accepts an unknown key",
     ),
     "missing files": (TinyBackend, "missing_files", lambda *_: ["weights/a"], "missing_files() names"),
-    "negative memory": (TinyBackend, "memory_bytes", lambda *_: -1, "None is the value for not measured"),
+    "negative memory": (
+        TinyBackend,
+        "rungs",
+        lambda *_: [Rung(RESIDENT, -1, "")],
+        "None is the value for not known",
+    ),
+    "no resident rung": (TinyBackend, "rungs", lambda *_: [Rung("tiled", 1, "")], "must be 'resident'"),
+    "wrong weights": (TinyBackend, "check_weights", lambda _: ["a is missing"], "check_weights"),
     "schedule falls": (TinyFilm, "schedule", lambda _, u: 1 - u, "schedule must rise strictly"),
     "schedule starts late": (TinyFilm, "schedule", lambda _, u: 0.1 + 0.9 * u, "schedule(0) is 0.1"),
     "schedule ends early": (TinyFilm, "schedule", lambda _, u: 0.9 * u, "schedule(1) is 0.9"),

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 import longvid
 from longvid import plugins
+from longvid.backends import FilmSpec, Runtime
 from longvid.backends.contract import check_backend
 from longvid.backends.diorama import FILES, WEIGHTS, Diorama
 from longvid.backends.diorama.film import DioramaFilm
@@ -50,7 +51,7 @@ def test_the_weights_are_at_most_16_mb_of_safetensors() -> None:
 
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no codec\.safetensors there; a diorama folder holds"):
-        DioramaFilm.load(tmp_path, torch.device("cpu"), torch.float32)
+        DioramaFilm.load(tmp_path, Runtime(torch.device("cpu"), torch.float32))
 
 
 # What it knows
@@ -64,7 +65,9 @@ def test_words_outside_its_world_are_named_once_and_in_order() -> None:
 
 
 def test_an_unknown_word_is_not_read() -> None:
-    film = Diorama().for_film((96, 64), Fraction(12), {}, torch.device("cpu"), torch.float32)
+    film = Diorama().for_film(
+        FilmSpec((96, 64), Fraction(12), 4, {}), Runtime(torch.device("cpu"), torch.float32)
+    )
     encoder = film.text_encoder()
     known, more = encoder(["a boat at night"]), encoder(["a boat cheese at night"])
     assert torch.equal(known.embeddings, more.embeddings)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from longvid import measurements, plugins
+from longvid.backends import RESIDENT, Rung
 from tests.planning import PlanBackend, longvid
 
 FILM = """\
@@ -85,7 +86,11 @@ def test_time_and_memory_where_they_were_measured() -> None:
 
 def test_memory_as_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("film.yaml").write_text("shots: [{prompt: a, seconds: 10f}]")
-    monkeypatch.setattr(PlanBackend, "memory_bytes", lambda self, size: size[0] * 10_000_000)
+    monkeypatch.setattr(
+        PlanBackend,
+        "rungs",
+        lambda self, spec, value_bytes: [Rung(RESIDENT, spec.size[0] * 10_000_000, "all of it")],
+    )
     assert longvid("plan", "film.yaml").out.splitlines()[-1] == "memory: 1.0 GB (as the model says)"
     cost = json.loads(longvid("plan", "film.yaml", "--json").out)["cost"]
     assert (cost["memory_bytes"], cost["measured"]) == (960_000_000, None)

@@ -15,6 +15,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from longvid import plugins
+from longvid.backends import FilmSpec, Runtime
 from longvid.backends.diorama import text
 from longvid.backends.diorama.denoiser import DenoiserSize
 from longvid.training import denoiser, diorama
@@ -67,7 +68,9 @@ def steps_measured(folder: Path) -> list[int]:
 def hear_and_see(folder: Path) -> tuple[Tensor, Tensor]:
     """The velocity that the folder's backend predicts for a chunk of noise, and the chunk's frames."""
     backend = plugins.backend(str(folder))
-    film = backend.for_film((96, 64), Fraction(12), {}, torch.device("cpu"), torch.float32)
+    film = backend.for_film(
+        FilmSpec((96, 64), Fraction(12), 4, {}), Runtime(torch.device("cpu"), torch.float32)
+    )
     words = film.text(film.text_encoder()(["a red boat at sea"]), {}, torch.ones(1, 1))
     noise = torch.randn(1, 16, 4, 8, 12)
     return film.denoiser()(noise, torch.ones(1, 4), words), film.codec().decode(noise, {})[0]

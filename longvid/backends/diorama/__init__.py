@@ -8,14 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longvid.backends import Geometry
+from longvid.backends import RESIDENT, FilmSpec, Geometry, Rung, Runtime
 from longvid.backends.diorama import captions
 from longvid.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
     from longvid.backends.diorama.film import DioramaFilm
+    from longvid.downloads import Download
 
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
@@ -45,9 +44,11 @@ GEOMETRY = Geometry(
 class Diorama:
     """The backend over a folder of weights, the package's own by default."""
 
-    weights: Path = WEIGHTS
+    folder: Path = WEIGHTS
     name: str = "diorama"
+    licence: str = "Apache-2.0, as longvid itself"
     geometry: Geometry = GEOMETRY
+    downloads: tuple[Download, ...] = ()
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         if options:
@@ -59,22 +60,20 @@ class Diorama:
         return captions.unknown_words(prompt)
 
     def missing_files(self) -> list[str]:
-        return [str(self.weights / name) for name in FILES if not (self.weights / name).is_file()]
+        return [str(self.folder / name) for name in FILES if not (self.folder / name).is_file()]
 
-    def memory_bytes(self, size: tuple[int, int]) -> int | None:
-        return PEAK_BYTES
+    def check_weights(self) -> list[str]:
+        from longvid.backends.diorama.film import check_weights
 
-    def for_film(
-        self,
-        size: tuple[int, int],
-        fps: Fraction,
-        options: Mapping[str, Any],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> DioramaFilm:
+        return check_weights(self.folder)
+
+    def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
+        return [Rung(RESIDENT, PEAK_BYTES, "everything stays in memory")]
+
+    def for_film(self, spec: FilmSpec, runtime: Runtime) -> DioramaFilm:
         from longvid.backends.diorama.film import DioramaFilm
 
-        return DioramaFilm.load(self.weights, device, dtype)
+        return DioramaFilm.load(self.folder, runtime)
 
 
 def backend(folder: Path | None) -> Diorama:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import torch
 from einops import repeat
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from longvid.backends import Carry, Prompts
+from longvid.backends import Carry, Prompts, Runtime
 from longvid.backends.diorama import FILES, captions
 from longvid.backends.diorama.codec import Codec, ease
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
@@ -73,19 +73,18 @@ class DioramaCodec:
 @dataclass(frozen=True)
 class DioramaFilm:
     weights: Path
-    device: torch.device
-    dtype: torch.dtype
+    runtime: Runtime
     process: RectifiedFlow
     fingerprint: str
 
     @staticmethod
-    def load(weights: Path, device: torch.device, dtype: torch.dtype) -> DioramaFilm:
+    def load(weights: Path, runtime: Runtime) -> DioramaFilm:
         digest = hashlib.sha256()
         for name in FILES:
             if not (weights / name).is_file():
                 raise UserError(f"{weights}: no {name} there; a diorama folder holds {', '.join(FILES)}")
             digest.update(hashlib.sha256((weights / name).read_bytes()).digest())
-        return DioramaFilm(weights, device, dtype, RectifiedFlow(), digest.hexdigest())
+        return DioramaFilm(weights, runtime, RectifiedFlow(), digest.hexdigest())
 
     def schedule(self, level: Tensor) -> Tensor:
         return level
@@ -97,17 +96,42 @@ class DioramaFilm:
 
     def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> PromptText:
         nulls = self.text_encoder()([""] * len(prompts.embeddings))
-        return PromptText.of(prompts, nulls, negatives, mix).to(self.device)
+        return PromptText.of(prompts, nulls, negatives, mix).to(self.runtime.device)
 
     def denoiser(self) -> DioramaDenoiser:
-        path = self.weights / "denoiser.safetensors"
-        with safe_open(path, "pt") as file:
-            size = DenoiserSize.from_metadata(file.metadata())
-        network = Denoiser(size)
-        network.load_state_dict(load_file(path))
-        return DioramaDenoiser(network.to(self.device).eval(), self.dtype)
+        network = empty_denoiser(self.weights)
+        network.load_state_dict(load_file(self.weights / "denoiser.safetensors"))
+        if self.runtime.compile:
+            for block in network.blocks:
+                block.compile()
+        return DioramaDenoiser(network.to(self.runtime.device).eval(), self.runtime.dtype)
 
     def codec(self) -> DioramaCodec:
         network = Codec()
         network.load_state_dict(load_file(self.weights / "codec.safetensors"))
-        return DioramaCodec(network.to(self.device).eval(), self.dtype)
+        return DioramaCodec(network.to(self.runtime.device).eval(), self.runtime.dtype)
+
+
+def empty_denoiser(weights: Path) -> Denoiser:
+    """The network of the size that its weights' header says, untrained."""
+    with safe_open(weights / "denoiser.safetensors", "pt") as file:
+        return Denoiser(DenoiserSize.from_metadata(file.metadata()))
+
+
+def check_weights(weights: Path) -> list[str]:
+    """What is wrong with a folder of weights, a line for each tensor."""
+    problems = []
+    networks: tuple[Callable[[], nn.Module], ...] = (Codec, AttributeEncoder, lambda: empty_denoiser(weights))
+    for name, network in zip(FILES, networks, strict=True):
+        with torch.device("meta"):
+            wanted = {key: list(value.shape) for key, value in network().state_dict().items()}
+        with safe_open(weights / name, "pt") as file:
+            found = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  no mapping
+        problems += [f"{name}: {key} is missing" for key in wanted.keys() - found.keys()]
+        problems += [f"{name}: {key} is unexpected" for key in found.keys() - wanted.keys()]
+        problems += [
+            f"{name}: {key} has shape {found[key]}, not {wanted[key]}"
+            for key in wanted.keys() & found.keys()
+            if found[key] != wanted[key]
+        ]
+    return sorted(problems)

@@ -1,0 +1,152 @@
+"""From clean latents to what is on disk: decoded, enlarged, encoded, saved; and the preview."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from longvid.backends import Carry, VideoCodec
+from longvid.denoise import Finished, WindowState
+from longvid.errors import RenderError
+from longvid.plan import RenderPlan
+from longvid.progress import ChunkSaved
+from longvid.state import Chunk, WorkDirectory
+from longvid.video import post, writer
+
+PREVIEW_SECONDS = 10.0
+PREVIEW_SHARE = 0.05
+"""Rebuilding the preview may take this share of the time: the longer the film, the rarer."""
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A finished unit on its way to disk. ``state``: the loop's behind it, where one can go on from it."""
+
+    finished: Finished
+    state: WindowState | None
+    denoise_seconds: float
+
+
+class Finishing:
+    """A film's chunks, in their order, one at a time.
+
+    On a card a chunk is decoded on a stream of its own, and encoded and written by a thread, beside the
+    denoising of the next one; on a CPU, where both would want the same cores, at once. The bytes are equal.
+    """
+
+    def __init__(
+        self, planned: RenderPlan, names: Sequence[str], work: WorkDirectory, device: torch.device
+    ) -> None:
+        self.planned = planned
+        self.names = names
+        self.work = work
+        self.device = device
+        self.codec: VideoCodec
+        self.rung: str | None = None
+        self.chunks_done = 0
+        self.frames_done = 0
+        self.carry: Carry = {}
+        self.frames_left = [0] * len(planned.runs)
+        for unit in planned.units:
+            self.frames_left[unit.run] += unit.frames
+        beside = device.type == "cuda"
+        self.thread = ThreadPoolExecutor(1) if beside else None
+        self.stream = torch.cuda.Stream(device) if beside else None
+
+    def use(self, codec: VideoCodec, inexact_rung: str | None) -> None:
+        """Decode with this codec from here on. ``inexact_rung``: the rung's name where it changes pixels."""
+        self.codec = codec
+        self.rung = inexact_rung
+
+    def start(self, clean: Clean) -> Future[ChunkSaved]:
+        """Take a chunk on; the one before must be done. Its error, if any, is in the future."""
+        if self.thread is not None:
+            ready = torch.cuda.Event()
+            ready.record(torch.cuda.current_stream(self.device))
+            return self.thread.submit(self._finish, clean, ready)
+        done: Future[ChunkSaved] = Future()
+        try:
+            done.set_result(self._finish(clean, None))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def close(self) -> None:
+        """Wait for the chunk at hand."""
+        if self.thread is not None:
+            self.thread.shutdown()
+
+    def _finish(self, clean: Clean, ready: torch.cuda.Event | None) -> ChunkSaved:
+        unit = self.planned.units[clean.finished.unit]
+        ends_run = unit.chunk == self.planned.runs[unit.run] - 1
+        with torch.cuda.stream(self.stream) if self.stream is not None else nullcontext():
+            if ready is not None:
+                ready.wait()
+            started = time.monotonic()
+            carry = {} if unit.chunk == 0 else self.carry
+            frames, carry = decode(self.codec, clean.finished.latents, carry, ends_run)
+            pixels = post.finish(frames[:, : self.frames_left[unit.run]], self.planned.scale)
+            decoded = time.monotonic()
+            segment = writer.encode(pixels, self.planned.fps, self.planned.crf) if len(pixels) else None
+            encoded = time.monotonic()
+            chunk = Chunk(
+                index=unit.index,
+                identity=self.names[unit.index],
+                frames=len(pixels),
+                seconds={
+                    "denoise": clean.denoise_seconds,
+                    "decode": decoded - started,
+                    "encode": encoded - decoded,
+                },
+                latents=clean.finished.latents,
+                segment=segment,
+                state=clean.state,
+                carry=carry,
+                rung=self.rung,
+            )
+            self.work.save_chunk(chunk)
+        self.carry = carry
+        self.chunks_done += 1
+        self.frames_done += len(pixels)
+        self.frames_left[unit.run] -= len(pixels)
+        if ends_run and self.frames_left[unit.run]:
+            raise RenderError(
+                f"the codec of {self.planned.model} gave {self.frames_left[unit.run]} frames less than "
+                f"its geometry promises for {self.planned.runs[unit.run]} chunks"
+            )
+        return ChunkSaved(unit.index, len(self.planned.units), self.frames_done, self.planned.frames)
+
+
+def decode(codec: VideoCodec, latents: Tensor, carry: Carry, ends_run: bool) -> tuple[Tensor, Carry]:
+    """Frames [3 f h w] of a chunk [b c l h w], at its run's end with those that the codec held back."""
+    with torch.inference_mode():
+        frames, carry = codec.decode(latents, carry)
+        held = codec.flush(carry) if ends_run else None
+        return (frames if held is None else torch.cat([frames, held], dim=2))[0], carry
+
+
+class Preview:
+    """The film so far as one file, that a player can open at any time; rebuilt when the last one is old."""
+
+    def __init__(self, work: WorkDirectory, fps: Fraction) -> None:
+        self.work = work
+        self.fps = fps
+        self.due_at = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() >= self.due_at
+
+    def rebuild(self) -> int:
+        """Returns its number of frames."""
+        began = time.monotonic()
+        frames = writer.join(self.work.segments(), self.work.preview, self.fps)
+        now = time.monotonic()
+        self.due_at = now + max(PREVIEW_SECONDS, (now - began) / PREVIEW_SHARE)
+        return frames
