@@ -14,6 +14,7 @@ import typer
 from longvid import __version__
 from longvid.commands.bench import bench
 from longvid.commands.doctor import doctor
+from longvid.commands.models import app as models
 from longvid.commands.new import new
 from longvid.commands.plan import plan
 from longvid.commands.render import render
@@ -45,6 +46,7 @@ def longvid(
 
 for command in (render, plan, new, schema, bench, doctor):
     app.command()(command)
+app.add_typer(models, name="models")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -22,6 +22,7 @@ from longvid.backends import RESIDENT, Backend, Dtype, Film, Geometry, Rung, Run
 from longvid.denoise import Finished, WindowState, denoise
 from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
+from longvid.document import show as display
 from longvid.errors import RenderError, UserError
 from longvid.finishing import Clean, Finishing, Preview
 from longvid.guidance import classifier_free
@@ -223,7 +224,7 @@ def _on_rung(
 ) -> Iterator[Event]:
     """What is left of the film, with the model held in one way."""
     yield Loading("reading the prompts")
-    text = encode_prompts(film, planned)
+    text, too_long = encode_prompts(film, planned)
     if standing.saving is not None:
         wait([standing.saving])
     finishing.use(film.codec(), None if rung.exact else rung.name)
@@ -245,6 +246,8 @@ def _on_rung(
     resumed = time.monotonic()
     if standing.began_at is None:
         standing.began_at = resumed
+        for line in too_long:
+            yield Noted(line, warning=True)
         yield _began(planned, output, runtime)
     denoising = 0.0
     for state, finished in _windows(planned, geometry, film, text, standing.state):
@@ -317,16 +320,25 @@ def _metadata(planned: RenderPlan, effective: Mapping[str, Any]) -> dict[str, st
     }
 
 
-def encode_prompts(film: Film, planned: RenderPlan) -> Text:
-    """All prompts encoded; the encoder lives only here, so its memory is free again afterwards."""
+def encode_prompts(film: Film, planned: RenderPlan) -> tuple[Text, list[str]]:
+    """All prompts encoded, and a line for each whose end is too long to be read.
+
+    The encoder lives only here, so its memory is free again afterwards.
+    """
     encoder = film.text_encoder()
+    ends = ((prompt, encoder.unread(prompt)) for prompt in planned.prompts)
+    too_long = [
+        f"prompt {display(prompt)} is too long for {planned.model}, its end is not read: {display(end)}"
+        for prompt, end in ends
+        if end
+    ]
     prompts = encoder(planned.prompts)
-    negatives = {row: encoder([negative]) for row, negative in enumerate(planned.negatives) if negative}
+    negatives = {row: encoder.negative(text) for row, text in enumerate(planned.negatives) if text}
     mix = torch.zeros(len(planned.units), len(planned.prompts))
     for unit in planned.units:
         for prompt, weight in unit.mix:
             mix[unit.index, prompt] = weight
-    return film.text(prompts, negatives, mix)
+    return film.text(prompts, negatives, mix), too_long
 
 
 def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, seconds: float) -> Stepped:

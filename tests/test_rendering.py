@@ -171,7 +171,7 @@ def test_a_saved_state_is_all_it_takes_to_go_on(tmp_path, chunk, solver):
     device = torch.device("cpu")
     start, carry = state.load_state(work / "states" / f"{chunk:06d}.safetensors", device)
     loaded = backend.for_film(planned.spec, RUNTIME)
-    text = rendering.encode_prompts(loaded, planned)
+    text, _ = rendering.encode_prompts(loaded, planned)
     codec = loaded.codec()
     rest = denoise(
         METHODS[planned.method](planned.runs, planned.steps, planned.window),

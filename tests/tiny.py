@@ -160,8 +160,11 @@ class TinyTextEncoder:
                 mask[p, n] = True
         return Prompts(embeddings.to(self.device), mask.to(self.device))
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        return TinyBackend().unknown_words(prompt)
+    def negative(self, prompt: str) -> Prompts:
+        return self([prompt])
+
+    def unread(self, prompt: str) -> str:
+        return ""
 
 
 class TinyDenoiser:

@@ -92,8 +92,12 @@ class TextEncoder(Protocol):
         """Encode each prompt alone (kernels depend on the batch's shape); "" is the null prompt."""
         ...
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Words of the prompt that the model cannot know, in order; empty for an open vocabulary."""
+    def negative(self, prompt: str) -> Prompts:
+        """What a shot shall not show [1 n d]: as a prompt, without what `model_options` append to one."""
+        ...
+
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that is too long for the model, and is not read; mostly ""."""
         ...
 
 
@@ -245,7 +249,7 @@ class Backend(Protocol):
         ...
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """As TextEncoder.unknown_words, without a weight being loaded; empty for an open vocabulary."""
+        """Words of the prompt that the model cannot know, in order, without a weight being loaded."""
         ...
 
     def missing_files(self) -> list[str]:

@@ -182,7 +182,7 @@ def network_calls(
     from longvid.rendering import encode_prompts
 
     film = backend.for_film(planned.spec, Runtime(device, dtype))
-    denoiser, text, geometry = film.denoiser(), encode_prompts(film, planned), backend.geometry
+    denoiser, text, geometry = film.denoiser(), encode_prompts(film, planned)[0], backend.geometry
     height, width = (side // geometry.pixel_stride for side in reversed(planned.size))
     measured = []
     for units in range(1, min(planned.window + 1, len(planned.units)) + 1):

@@ -60,5 +60,6 @@ def enlarge(frames: Tensor, scale: int) -> Tensor:
 
 def finish(frames: Tensor, scale: int = 1) -> NDArray[np.uint8]:
     """Pixels uint8 [f h w 3] of frames [3 f h w] in [-1, 1], enlarged by the whole factor ``scale``."""
-    pixels = enlarge(frames.float(), scale).add(1).mul_(127.5).round_().clamp_(0, 255)
+    # Halves go up, as in Open-Sora v1.2.
+    pixels = enlarge(frames.float(), scale).add(1).mul_(127.5).add_(0.5).clamp_(0, 255)
     return pixels.to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu().numpy()

@@ -139,8 +139,11 @@ class HashEncoder:
                 embeddings[p, n], mask[p, n] = hashed(word, TEXT_WIDTH), True
         return Prompts(embeddings, mask)
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        return []
+    def negative(self, prompt: str) -> Prompts:
+        return self([prompt])
+
+    def unread(self, prompt: str) -> str:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,10 @@ from longvid.video import reader
 MODEL_CARD, SHEET = "MODEL_CARD.md", "samples.png"
 
 
-@pytest.mark.parametrize("name", plugins.registered())
-def test_an_installed_backend_keeps_the_contract(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name in plugins.registered() if not plugins.backend(name).missing_files()]
+)
+def test_a_backend_whose_weights_are_here_keeps_the_contract(name: str) -> None:
     backend = plugins.backend(name)
     assert backend.name == name
     check_backend(backend)
@@ -71,7 +73,7 @@ def test_an_unknown_word_is_not_read() -> None:
     encoder = film.text_encoder()
     known, more = encoder(["a boat at night"]), encoder(["a boat cheese at night"])
     assert torch.equal(known.embeddings, more.embeddings)
-    assert encoder.unknown_words("a boat cheese at night") == ["cheese"]
+    assert Diorama().unknown_words("a boat cheese at night") == ["cheese"]
 
 
 # What it shows

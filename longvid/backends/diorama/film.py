@@ -32,8 +32,11 @@ class DioramaTextEncoder:
         tokens = torch.cat([self.network(tokenize([prompt])) for prompt in prompts])
         return Prompts(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        return captions.unknown_words(prompt)
+    def negative(self, prompt: str) -> Prompts:
+        return self([prompt])
+
+    def unread(self, prompt: str) -> str:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -88,8 +89,12 @@ class OpenSoraDenoiser:
         """The velocity clean - noise [b c f h w] in fp32 at times t [b f] in [0, 1]."""
         keys = self._project(text.prompts)
         unit_latents = x.shape[2] // len(text.mix)
-        reads = [Reading(unit_latents, tuple((keys[p], share) for p, share in shares)) for shares in text.mix]
-        predicted = self.network(x, 1000 * t, self.fps, self.picture, _joined(reads) * len(x))
+        # Neighbours that read the same are one run: fewer and larger attentions, and the same numbers.
+        reads = [
+            Reading(unit_latents * len(list(run)), tuple((keys[p], share) for p, share in shares))
+            for shares, run in groupby(text.mix)
+        ]
+        predicted = self.network(x, 1000 * t, self.fps, self.picture, reads * len(x))
         velocity: Tensor = predicted[:, : x.shape[1]]
         return velocity
 
@@ -103,14 +108,3 @@ class OpenSoraDenoiser:
             now[id(tokens)] = known[id(tokens)]
         self._keys = [self._keys[1], now]
         return [now[id(tokens)][1] for tokens in prompts]
-
-
-def _joined(reads: Sequence[Reading]) -> list[Reading]:
-    """Neighbours that read the same, as one: fewer and larger attentions, and the same numbers."""
-    joined: list[Reading] = []
-    for reading in reads:
-        if joined and joined[-1].shares == reading.shares:
-            joined[-1] = replace(reading, frames=joined[-1].frames + reading.frames)
-        else:
-            joined.append(reading)
-    return joined

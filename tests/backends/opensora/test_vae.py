@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -12,8 +14,14 @@ import torch
 from torch import Tensor
 
 from longvid.backends.opensora.config import SpatialSize, TemporalSize, VAESize
-from longvid.backends.opensora.vae import VideoAutoencoder, posterior
-from tests.backends.opensora.cases import COPY, Case
+from longvid.backends.opensora.vae import (
+    OpenSoraCodec,
+    VideoAutoencoder,
+    decode_tiled,
+    decoding_dtype,
+    posterior,
+)
+from tests.backends.opensora.cases import COPY, SHARED, Case
 
 KIND = "vae"
 
@@ -134,3 +142,142 @@ def intermediate(network: VideoAutoencoder, recorded: dict[str, Tensor], part: s
     hook.remove()
     (output,) = seen
     return output
+
+
+def test_published_size_has_517_tensors() -> None:
+    with torch.device("meta"):
+        state = VideoAutoencoder(VAESize()).state_dict()
+    assert len(state) == 517
+    temporal = [tensor.numel() for name, tensor in state.items() if name.startswith("temporal_vae.")]
+    spatial = [tensor.numel() for name, tensor in state.items() if name.startswith("spatial_vae.module.")]
+    assert (len(temporal), sum(temporal)) == (267, 309_687_144)
+    assert (len(spatial), sum(spatial)) == (248, 83_653_863)
+
+
+def test_published_size_has_the_published_names_and_shapes() -> None:
+    published = SHARED.parent / "checkpoint_keys.json"
+    if not published.is_file():
+        pytest.skip("no checkpoint_keys.json beside this checkout: names and shapes are only counted")
+    with torch.device("meta"):
+        state = VideoAutoencoder(VAESize()).state_dict()
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == json.loads(
+        published.read_text("utf-8")
+    )["vae"]
+
+
+def test_chunks_decode_alone_as_they_do_together() -> None:
+    codec = OpenSoraCodec(small())
+    z = torch.randn(2, 4, 15, 2, 3, generator=torch.Generator().manual_seed(0))
+    pieces = [codec.decode(chunk, {}) for chunk in z.split(5, dim=2)]
+    assert [(frames.shape, carry) for frames, carry in pieces] == [((2, 3, 17, 16, 24), {})] * 3
+    assert codec.flush({}) is None
+    close(codec.decode(z, {})[0], torch.cat([frames for frames, _ in pieces], dim=2))
+
+
+def test_frames_left_over_decode_to_as_many_as_they_were() -> None:
+    codec = OpenSoraCodec(small())
+    for frames, latents in ((1, 1), (5, 2), (17, 5), (18, 6), (34, 10)):
+        z = codec.encode(torch.zeros(1, 3, frames, 16, 24))
+        assert z.shape == (1, 4, latents, 2, 3)
+        assert codec.decode(z, {})[0].shape == (1, 3, frames, 16, 24)
+
+
+def test_encoding_is_a_function_of_the_video_unless_it_draws() -> None:
+    network = small()
+    video = torch.rand(1, 3, 5, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(network.encode(video), network.encode(video))
+
+    def sampled(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return network.encode(video, lambda shape: torch.randn(shape, generator=generator))
+
+    assert torch.equal(sampled(1), sampled(1))
+    assert not torch.equal(sampled(1), sampled(2))
+
+
+def test_samples_lie_a_deviation_times_the_draw_from_the_mean() -> None:
+    moments = torch.tensor([1.0, 2.0, 2 * math.log(3), 99.0]).view(1, 4, 1, 1, 1)
+    drawn = posterior(moments, lambda shape: torch.full(shape, 2.0))
+    torch.testing.assert_close(drawn.flatten(), torch.tensor([7.0, 2 + 2 * math.exp(10)]))
+    assert posterior(moments, None).flatten().tolist() == [1, 2]
+
+
+def test_a_micro_batch_bounds_the_spatial_decoder() -> None:
+    network = small()
+    z = torch.randn(1, 4, 5, 2, 3, generator=torch.Generator().manual_seed(0))
+    decoded = network.decode(z, 17)
+    seen: list[int] = []
+    network.spatial_vae.module.decoder.register_forward_pre_hook(
+        lambda module, inputs: seen.append(len(inputs[0]))
+    )
+    network.micro_batch_size = 3
+    close(network.decode(z, 17), decoded)
+    assert seen == [3, 3, 3, 3, 3, 2]
+
+
+def test_one_tile_is_the_whole_picture() -> None:
+    network = small()
+    z = torch.randn(1, 4, 7, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(decode_tiled(network, z, 24, tile_cells=4, overlap_cells=1), network.decode(z, 24))
+
+
+@pytest.mark.parametrize("overlap_cells", [0, 1, 2])
+def test_tiles_of_a_picture_that_is_the_same_everywhere_blend_to_it(overlap_cells: int) -> None:
+    """With a decoder that is a function of each cell alone, tiling must change nothing."""
+    network = small()
+    network.spatial_vae.decode = lambda z: z[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    z = torch.randn(1, 4, 5, 7, 10, generator=torch.Generator().manual_seed(0))
+    close(decode_tiled(network, z, 17, 3, overlap_cells), network.decode(z, 17))
+
+
+def test_tiles_are_blended_and_never_wider_than_asked() -> None:
+    network = small()
+    z = torch.randn(1, 4, 1, 3, 7, generator=torch.Generator().manual_seed(0))
+    sides: list[tuple[int, ...]] = []
+    network.spatial_vae.module.decoder.register_forward_pre_hook(
+        lambda module, inputs: sides.append(tuple(inputs[0].shape[-2:]))
+    )
+    tiled, _ = OpenSoraCodec(network, tile_cells=4).decode(z, {})
+    assert sides == [(3, 4), (3, 4)]
+    (spatial,) = network.decode_temporal(z, 1)
+    left, right = network.decode_spatial(spatial[..., :4]), network.decode_spatial(spatial[..., 3:])
+    torch.testing.assert_close(tiled[..., :24], left[..., :24])
+    torch.testing.assert_close(tiled[..., 32:], right[..., 8:])
+    share = (torch.arange(8) + 0.5) / 8
+    torch.testing.assert_close(tiled[..., 24:32], left[..., 24:] * (1 - share) + right[..., :8] * share)
+
+
+def test_placing_keeps_scale_and_shift_exact() -> None:
+    network = small()
+    scale = network.scale.clone()
+    z = torch.randn(1, 4, 5, 2, 3, generator=torch.Generator().manual_seed(0))
+    decoded = network.decode(z, 17)
+    network.place(torch.device("cpu"), torch.float32)
+    close(network.decode(z, 17), decoded)
+    network.place(torch.device("cpu"), torch.bfloat16)
+    rounded = network.decode(z, 17)
+    assert network.dtype == torch.bfloat16
+    assert torch.equal(network.scale, scale)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - decoded).square().mean().sqrt() < 0.05 * decoded.std()
+
+
+def test_decoding_dtype() -> None:
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    assert decoding_dtype(card, torch.bfloat16) == torch.bfloat16
+    assert decoding_dtype(card, torch.float16) == torch.float32
+    assert decoding_dtype(card, torch.float32) == torch.float32
+    assert decoding_dtype(cpu, torch.bfloat16) == torch.float32
+
+
+@pytest.mark.gpu
+def test_codec_takes_tensors_of_the_cpu_and_gives_them_back() -> None:
+    video = torch.rand(1, 3, 17, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    here = OpenSoraCodec(small())
+    card = OpenSoraCodec(small().place(torch.device("cuda"), torch.float32))
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        z = card.encode(video)
+        frames, _ = card.decode(z, {})
+    assert z.device == frames.device == video.device
+    torch.testing.assert_close(z, here.encode(video), rtol=0, atol=1e-3)
+    torch.testing.assert_close(frames, here.decode(z, {})[0], rtol=0, atol=1e-3)
