@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from longvid.errors import UserError
 from longvid.methods import METHODS, WindowStep, enter_steps
 
-progressive = METHODS["progressive"]
+progressive, replacement = METHODS["progressive"], METHODS["replace"]
 
 films = st.tuples(
     st.lists(st.integers(1, 6), min_size=1, max_size=4),  # units in each run
@@ -37,6 +37,41 @@ def test_a_cut_begins_again_from_noise_without_context() -> None:
         WindowStep(3, (1, 2), (1, 2), (0, 1), (1,)),
         WindowStep(4, (1, 2), (0, 1), (None, 0), (2,)),
     ]
+
+
+def test_what_is_given_is_context_from_the_first_step_on() -> None:
+    assert list(progressive([3], steps=4, window=2, given=1)) == [
+        WindowStep(0, (0, 1), (0, 4), (None, 3), ()),
+        WindowStep(1, (0, 1), (0, 3), (None, 2), ()),
+        WindowStep(2, (0, 1, 2), (0, 2, 4), (None, 1, 3), ()),
+        WindowStep(3, (0, 1, 2), (0, 1, 3), (None, 0, 2), (1,)),
+        WindowStep(4, (1, 2), (0, 2), (None, 1), ()),
+        WindowStep(5, (1, 2), (0, 1), (None, 0), (2,)),
+    ]
+    assert enter_steps("progressive", [3, 1], steps=4, window=2, given=1) == (-4, 0, 2, 6)
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match="one must be new"):
+            enter_steps("progressive", [3], steps=4, window=2, given=wrong)
+
+
+def test_replacement_moves_a_group_together_behind_the_finished_ones() -> None:
+    assert list(replacement([4], steps=2, window=2)) == [
+        WindowStep(0, (0, 1), (2, 2), (1, 1), ()),
+        WindowStep(1, (0, 1), (1, 1), (0, 0), (0, 1)),
+        WindowStep(2, (1, 2, 3), (0, 2, 2), (None, 1, 1), ()),
+        WindowStep(3, (1, 2, 3), (0, 1, 1), (None, 0, 0), (2, 3)),
+    ]
+    # One clip, without autoregression, in steps that the window need not divide; and a cut behind it.
+    assert enter_steps("replace", [5, 2], steps=7, window=5) == (0, 0, 0, 0, 0, 7, 7)
+
+
+def test_overlap_is_how_many_finished_units_are_shown() -> None:
+    for overlap in range(4):
+        for step in progressive([4, 4], steps=4, window=2, overlap=overlap):
+            context = [unit for unit, new in zip(step.reads, step.after, strict=True) if new is None]
+            live = step.reads[len(context)]
+            run_start = 0 if live < 4 else 4
+            assert context == list(range(max(run_start, live - overlap), live))
 
 
 def test_enter_steps() -> None:
