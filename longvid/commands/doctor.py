@@ -115,6 +115,7 @@ def attention() -> list[Finding]:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
+    from longvid.backends.opensora.attention import attention_kernel
     from longvid.devices import choose_device, choose_dtype
 
     device = choose_device()
@@ -136,6 +137,8 @@ def attention() -> list[Finding]:
                 works, detail = False, f"not on {device}"
         found.append(Finding(f"torch {kernel.name.lower().removesuffix('_attention')}", works, detail))
     found.append(xformers(q))
+    used = {"sdpa": "PyTorch's attention", "xformers": "xformers' attention"}
+    found.append(Finding("opensora-v1.2", None, f"takes {used[attention_kernel(device, q.dtype)]}"))
     return found
 
 
@@ -185,7 +188,11 @@ def models() -> list[Finding]:
             continue
         missing = backend.missing_files()
         (width, height), fps = backend.geometry.sizes[0], float(backend.geometry.fps)
-        detail = f"missing: {', '.join(missing)}" if missing else f"{width}x{height}, {fps:g} frames a second"
+        detail = f"{width}x{height}, {fps:g} frames a second"
+        if missing:
+            detail = f"missing: {', '.join(missing)}"
+            if backend.downloads:
+                detail = f"{len(missing)} files are missing; `longvid models pull {name}` fetches them"
         found.append(Finding(name, not missing, detail))
     return found
 

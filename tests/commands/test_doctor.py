@@ -7,6 +7,7 @@ import torch
 
 import longvid as package
 from longvid.commands import doctor
+from longvid.downloads import Download
 from longvid.errors import UserError
 from tests.installed import install_tiny
 from tests.planning import longvid
@@ -62,6 +63,9 @@ def test_weights_that_are_missing_are_named(plugins, monkeypatch):
     monkeypatch.setattr(TinyBackend, "missing_files", lambda self: ["weights/a", "weights/b"])
     finding = next(finding for finding in doctor.models() if finding.what == "tiny")
     assert (finding.works, finding.detail) == (False, "missing: weights/a, weights/b")
+    monkeypatch.setattr(TinyBackend, "downloads", (Download("a/b", "main", ("c",), "", "", 1),))
+    finding = next(finding for finding in doctor.models() if finding.what == "tiny")
+    assert finding.detail == "2 files are missing; `longvid models pull tiny` fetches them"
 
 
 def test_little_disk_is_a_warning(monkeypatch, tmp_path):
