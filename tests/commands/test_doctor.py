@@ -63,7 +63,8 @@ def test_weights_that_are_missing_are_named(plugins, monkeypatch):
     monkeypatch.setattr(TinyBackend, "missing_files", lambda self: ["weights/a", "weights/b"])
     finding = next(finding for finding in doctor.models() if finding.what == "tiny")
     assert (finding.works, finding.detail) == (False, "missing: weights/a, weights/b")
-    monkeypatch.setattr(TinyBackend, "downloads", (Download("a/b", "main", ("c",), "", "", 1),))
+    pulled = TinyBackend(downloads=(Download("a/b", "main", ("c",), "", "", 1),))
+    monkeypatch.setattr("tests.tiny.backend", lambda folder: pulled)
     finding = next(finding for finding in doctor.models() if finding.what == "tiny")
     assert finding.detail == "2 files are missing; `longvid models pull tiny` fetches them"
 
