@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from longvid.backends import Carry, VideoCodec
+from longvid.backends import Carry, Rung, VideoCodec
 from longvid.denoise import Finished, WindowState
 from longvid.errors import RenderError
 from longvid.plan import RenderPlan
@@ -38,38 +38,53 @@ class Finishing:
     """A film's chunks, in their order, one at a time.
 
     On a card a chunk is decoded on a stream of its own, and encoded and written by a thread, beside the
-    denoising of the next one; on a CPU, where both would want the same cores, at once. The bytes are equal.
+    denoising of the next one; on a CPU, where both would want the same cores, at once, and so on a rung
+    without room for both. The bytes are equal.
     """
 
     def __init__(
-        self, planned: RenderPlan, names: Sequence[str], work: WorkDirectory, device: torch.device
+        self,
+        planned: RenderPlan,
+        names: Sequence[str],
+        work: WorkDirectory,
+        device: torch.device,
+        beside: bool | None = None,
     ) -> None:
+        """``beside``: whether there is a thread; None where the device decides."""
         self.planned = planned
         self.names = names
         self.work = work
         self.device = device
-        self.codec: VideoCodec
+        self.codec: VideoCodec | None = None
         self.rung: str | None = None
+        self.beside = True
         self.chunks_done = 0
         self.frames_done = 0
         self.carry: Carry = {}
         self.frames_left = [0] * len(planned.runs)
         for unit in planned.units:
             self.frames_left[unit.run] += unit.frames
-        beside = device.type == "cuda"
-        self.thread = ThreadPoolExecutor(1) if beside else None
-        self.stream = torch.cuda.Stream(device) if beside else None
+        on_card = device.type == "cuda"
+        self.thread = ThreadPoolExecutor(1) if (on_card if beside is None else beside) else None
+        self.stream = torch.cuda.Stream(device) if on_card and self.thread is not None else None
 
-    def use(self, codec: VideoCodec, inexact_rung: str | None) -> None:
-        """Decode with this codec from here on. ``inexact_rung``: the rung's name where it changes pixels."""
-        self.codec = codec
-        self.rung = inexact_rung
+    def use(self, load: Callable[[], VideoCodec], rung: Rung) -> None:
+        """Decode with the codec that ``load`` gives from here on; no chunk is at hand.
+
+        The one before leaves the memory first.
+        """
+        self.codec = None
+        self.codec = load()
+        self.rung = None if rung.exact else rung.name
+        self.beside = rung.decodes_beside
 
     def start(self, clean: Clean) -> Future[ChunkSaved]:
         """Take a chunk on; the one before must be done. Its error, if any, is in the future."""
-        if self.thread is not None:
-            ready = torch.cuda.Event()
-            ready.record(torch.cuda.current_stream(self.device))
+        if self.thread is not None and self.beside:
+            ready = None
+            if self.stream is not None:
+                ready = torch.cuda.Event()
+                ready.record(torch.cuda.current_stream(self.device))
             return self.thread.submit(self._finish, clean, ready)
         done: Future[ChunkSaved] = Future()
         try:
@@ -86,7 +101,9 @@ class Finishing:
     def _finish(self, clean: Clean, ready: torch.cuda.Event | None) -> ChunkSaved:
         unit = self.planned.units[clean.finished.unit]
         ends_run = unit.chunk == self.planned.runs[unit.run] - 1
-        with torch.cuda.stream(self.stream) if self.stream is not None else nullcontext():
+        assert self.codec is not None
+        # A stream of its own only beside the denoising: elsewhere the memory of both is one.
+        with torch.cuda.stream(self.stream) if ready is not None else nullcontext():
             if ready is not None:
                 ready.wait()
             started = time.monotonic()

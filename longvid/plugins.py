@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -18,10 +19,13 @@ from typing import cast
 from longvid.backends import Backend, BackendFactory
 from longvid.document import show
 from longvid.errors import UserError
+from longvid.memory import cards
 from longvid.timeline import Timeline
 
 GROUP = "longvid.backends"
 DEFAULT = "diorama"
+BEST = "opensora-v1.2"
+"""The default where its weights and a CUDA card are there; elsewhere it is far too slow."""
 FOLDER_FILE = "longvid.json"
 
 
@@ -53,6 +57,10 @@ def choose(timeline: Timeline, model: str | None = None) -> Choice:
             return Choice(backend(timeline.model, source.folder), f"named in {source.name}")
         except UserError as error:
             raise source.error(("model",), str(error)) from error
+    with suppress(UserError):  # not installed, or there is no folder for models
+        best = backend(BEST)
+        if not best.missing_files() and cards():
+            return Choice(best, "the default with a CUDA card; `model:` or --model names another")
     return Choice(backend(DEFAULT), "the default; `model:` or --model names another")
 
 
@@ -66,7 +74,10 @@ def backend(model: str, base: Path = Path()) -> Backend:
     try:
         name = json.loads((folder / FOLDER_FILE).read_text("utf-8"))["backend"]
     except FileNotFoundError:
-        raise UserError(f"{folder} holds no {FOLDER_FILE}, so it is no checkpoint of longvid") from None
+        raise UserError(
+            f"{folder} holds no {FOLDER_FILE}, which says what reads it; write one there, "
+            f'as {{"backend": "{BEST}"}}'
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         name = None
     if not isinstance(name, str):

@@ -227,7 +227,9 @@ def _on_rung(
     text, too_long = encode_prompts(film, planned)
     if standing.saving is not None:
         wait([standing.saving])
-    finishing.use(film.codec(), None if rung.exact else rung.name)
+        if isinstance(standing.saving.exception(), torch.OutOfMemoryError):
+            standing.saving = None  # There is more room now: it is tried again.
+    finishing.use(film.codec, rung)
 
     def saved(*, all_of_it: bool) -> Iterator[Event]:
         """What has become of the waiting chunks; more than one of them is waited for."""

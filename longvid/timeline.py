@@ -161,7 +161,10 @@ class Timeline(BaseModel):
     window: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Chunks that are denoised together, each noisier than the one before it."
     )
-    method: Text | None = Field(default=None, description="How the window moves: `progressive`.")
+    method: Text | None = Field(
+        default=None,
+        description="How the window moves: `progressive`, or `replace` (whole windows after one another).",
+    )
     style: Text | None = Field(default=None, description="Added to every prompt, behind a comma.")
     negative: MaybeText | None = Field(default=None, description="What to keep out of every shot.")
     guidance: Guidance | None = Field(

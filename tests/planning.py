@@ -59,6 +59,9 @@ class PlanBackend:
     def check_weights(self) -> list[str]:
         return []
 
+    def with_random_weights(self) -> PlanBackend:
+        return self
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
         return [Rung(RESIDENT, self.memory, "everything stays in memory")]
 

@@ -8,7 +8,9 @@ import pytest
 from longvid import plugins
 from longvid.document import Source
 from longvid.errors import UserError
+from longvid.memory import Card
 from longvid.timeline import build
+from tests.planning import PlanBackend
 
 ALL = " Installed: broken, diorama, planned"
 
@@ -42,6 +44,39 @@ def test_the_default() -> None:
     choice = plugins.choose(film())
     assert choice.backend.name == "planned"
     assert str(choice) == "model planned (the default; `model:` or --model names another)"
+
+
+CARD = Card(0, "GPU-1", "a card", 24 << 30, 23 << 30)
+
+
+@pytest.mark.parametrize(
+    ("weights", "cards", "chosen"),
+    [(True, [CARD], "best"), (False, [CARD], "planned"), (True, [], "planned"), (False, [], "planned")],
+)
+def test_the_default_is_the_best_one_that_can_run_here(
+    monkeypatch: pytest.MonkeyPatch, weights: bool, cards: list[Card], chosen: str
+) -> None:
+    best = PlanBackend(name="best")
+    monkeypatch.setattr(PlanBackend, "missing_files", lambda self: [] if weights else ["model.safetensors"])
+    monkeypatch.setattr(plugins, "cards", lambda: cards)
+    load = plugins._factory
+    monkeypatch.setattr(
+        plugins, "_factory", lambda name: (lambda folder: best) if name == "opensora-v1.2" else load(name)
+    )
+    with_card = " with a CUDA card" if chosen == "best" else ""
+    assert str(plugins.choose(film())) == (
+        f"model {chosen} (the default{with_card}; `model:` or --model names another)"
+    )
+    assert plugins.choose(film("planned")).backend.name == "planned"
+
+
+def test_without_a_folder_for_models_the_default_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(self: PlanBackend) -> list[str]:
+        raise UserError("there is no home folder for models; set XDG_DATA_HOME to a folder")
+
+    monkeypatch.setattr(PlanBackend, "missing_files", homeless)
+    monkeypatch.setattr(plugins, "BEST", "planned")
+    assert plugins.choose(film()).by.startswith("the default; ")
 
 
 def test_a_name() -> None:
@@ -110,7 +145,11 @@ def test_what_is_no_model(model: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        (None, "holds no longvid.json, so it is no checkpoint of longvid"),
+        (
+            None,
+            "holds no longvid.json, which says what reads it; write one there, "
+            'as {"backend": "opensora-v1.2"}',
+        ),
         ("{", 'longvid.json does not read {"backend": "a model\'s name"}'),
         ("[]", 'longvid.json does not read {"backend": "a model\'s name"}'),
         ("{}", 'longvid.json does not read {"backend": "a model\'s name"}'),
@@ -128,4 +167,4 @@ def test_what_is_no_checkpoint(tmp_path: Path, described: str | None, message: s
 
 def test_the_installed_backends_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert "diorama" in plugins.registered()
+    assert {"diorama", "opensora-v1.2"} <= set(plugins.registered())

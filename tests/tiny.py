@@ -53,7 +53,8 @@ def hashed(name: str, *shape: int) -> Tensor:
 @dataclass(frozen=True)
 class TinyBackend:
     """``causal``: a run's first chunk decodes to five frames instead of eight. ``held_frames``: so many
-    frames are held back by the codec until the next chunk or the flush."""
+    frames are held back by the codec until the next chunk or the flush. ``ladder``: its rungs, which differ
+    in nothing but what they say; by default it has one."""
 
     name: str = "tiny"
     causal: bool = False
@@ -65,6 +66,7 @@ class TinyBackend:
     licence: str = "none: it has no weights"
     folder: Path = Path(__file__).parent
     downloads: tuple[Download, ...] = ()
+    ladder: tuple[Rung, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
@@ -101,8 +103,13 @@ class TinyBackend:
     def check_weights(self) -> list[str]:
         return []
 
-    def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
-        return [Rung(RESIDENT, 1000 * spec.size[0] * spec.size[1], "everything stays in memory")]
+    def with_random_weights(self) -> TinyBackend:
+        return self
+
+    def rungs(self, spec: FilmSpec, value_bytes: int) -> Sequence[Rung]:
+        return self.ladder or [
+            Rung(RESIDENT, 1000 * spec.size[0] * spec.size[1], "everything stays in memory")
+        ]
 
     def for_film(self, spec: FilmSpec, runtime: Runtime) -> TinyFilm:
         self.check_options(spec.options)

@@ -202,13 +202,15 @@ RESIDENT = "resident"
 @dataclass(frozen=True)
 class Rung:
     """One way to hold a film's networks, and the most memory that it takes on the device, in bytes (None
-    where nobody knows). ``exact``: the film has the same pixels as on the first rung; ``says``: what it does
-    about memory, for a person."""
+    where nobody knows). ``says``: what it does about memory, one clause for a person. ``exact``: the film has
+    the same pixels as on the first rung, but for rounding. ``decodes_beside``: the codec may work while the
+    denoiser does, in a thread of its own; else there is room for one of them at a time."""
 
     name: str
     peak_bytes: int | None
     says: str
     exact: bool = True
+    decodes_beside: bool = True
 
 
 @dataclass(frozen=True)
@@ -263,8 +265,16 @@ class Backend(Protocol):
         """
         ...
 
+    def with_random_weights(self) -> Backend:
+        """The same model without a file: random weights of the same sizes, random embeddings of prompts.
+
+        It costs what the real one costs, so that `longvid bench` can measure it; its films are noise. Raises
+        UserError where there is no use for it, as the weights come with the package.
+        """
+        ...
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> Sequence[Rung]:
-        """Ways to hold the film's networks, the fastest first, each with less memory than the one before.
+        """Ways to hold the film's networks, the fastest first, none with more memory than the one before.
 
         ``value_bytes``: of one number in the network's dtype. The first one is RESIDENT; those that are not
         exact come last.

@@ -110,6 +110,13 @@ def check_declarations(backend: Backend, size: tuple[int, int]) -> None:
     _require(not missing, f"missing_files() names {missing}; a film cannot be loaded without")
     wrong = backend.check_weights()
     _require(not wrong, f"check_weights() says {wrong}")
+    try:
+        random = backend.with_random_weights()
+    except UserError as error:
+        _require("\n" not in str(error), f"with_random_weights must say it in one line, said: {error}")
+    else:
+        _require(random.geometry == backend.geometry, "with_random_weights() has another geometry")
+        _require(not random.missing_files(), "with_random_weights() needs files")
     rungs = backend.rungs(FilmSpec(size, backend.geometry.fps, backend.geometry.window_units, {}), 4)
     _require(rungs[0].name == RESIDENT, f"the first of rungs(...) must be {RESIDENT!r}, is {rungs[0].name!r}")
     _require(

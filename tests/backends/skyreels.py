@@ -66,6 +66,9 @@ class SkyReels:
     def check_weights(self) -> list[str]:
         return []
 
+    def with_random_weights(self) -> SkyReels:
+        return self
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
         return [Rung(RESIDENT, None, "everything stays in memory")]
 

@@ -67,6 +67,9 @@ class Diorama:
 
         return check_weights(self.folder)
 
+    def with_random_weights(self) -> Diorama:
+        raise UserError("--random-weights: diorama's own come with longvid; leave it out")
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
         return [Rung(RESIDENT, PEAK_BYTES, "everything stays in memory")]
 

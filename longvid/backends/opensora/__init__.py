@@ -93,6 +93,8 @@ class OpenSora:
         return missing
 
     def check_weights(self) -> list[str]:
+        if self.random:
+            return []
         from longvid.backends.opensora.film import check_weights
 
         return check_weights(self)

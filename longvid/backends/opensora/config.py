@@ -17,6 +17,18 @@ from longvid.errors import UserError
 TRANSFORMER_TYPE = "STDiT3"
 TEMPORAL_TYPE = "VAE_Temporal_SD"
 
+T5_SIZES = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+}
+"""T5 v1.1-XXL's; a ``config.json`` may name others."""
+
 
 @dataclass(frozen=True)
 class TransformerSize:

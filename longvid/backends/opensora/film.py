@@ -13,20 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from longvid.backends import FilmSpec, Prompts, Runtime
-from longvid.backends.opensora import weights
+from longvid.backends.opensora import random_weights, weights
 from longvid.backends.opensora.denoiser import OpenSoraDenoiser, OpenSoraText
+from longvid.backends.opensora.memory import Holding, holding, text_on_card
 from longvid.backends.opensora.prompts import Options, read_options
 from longvid.backends.opensora.published import TEXT_ENCODER, TRANSFORMER, VAE
+from longvid.backends.opensora.random_weights import RandomEncoder
 from longvid.backends.opensora.schedule import shift, shift_ratio
 from longvid.backends.opensora.sizes import CHUNK_LATENTS, nominal_size
 from longvid.backends.opensora.stdit3 import STDiT3, cast
-from longvid.backends.opensora.t5 import T5, T5Encoder, weight_files
+from longvid.backends.opensora.streaming import VisitingCodec, stream_blocks
+from longvid.backends.opensora.t5 import T5, Precision, T5Encoder, weight_files
 from longvid.backends.opensora.vae import OpenSoraCodec, VideoAutoencoder, decoding_dtype
 from longvid.errors import UserError
 from longvid.processes import RectifiedFlow
 
 if TYPE_CHECKING:
     from longvid.backends.opensora import OpenSora
+
+
+PROCESS = RectifiedFlow("clean - noise")
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class OpenSoraFilm:
     runtime: Runtime
     options: Options
     picture: tuple[int, int]
-    process: RectifiedFlow = RectifiedFlow("clean - noise")
+    process: RectifiedFlow = PROCESS
 
     @staticmethod
     def of(backend: OpenSora, spec: FilmSpec, runtime: Runtime) -> OpenSoraFilm:
@@ -47,9 +53,11 @@ class OpenSoraFilm:
             raise UserError(
                 f"{backend.name}: {missing[0]} is missing; `longvid models pull {backend.name}` fetches it"
             )
-        return OpenSoraFilm(
-            backend, spec, runtime, read_options(spec.options), nominal_size(*spec.size)
-        )
+        return OpenSoraFilm(backend, spec, runtime, read_options(spec.options), nominal_size(*spec.size))
+
+    @property
+    def held(self) -> Holding:
+        return holding(self.runtime.rung)
 
     @cached_property
     def ratio(self) -> float:
@@ -59,11 +67,16 @@ class OpenSoraFilm:
     def schedule(self, level: Tensor) -> Tensor:
         return shift(level, self.ratio)
 
-    def text_encoder(self) -> T5Encoder:
+    def text_encoder(self) -> T5Encoder | RandomEncoder:
         folder = self.backend.part(TEXT_ENCODER)
         size = self.backend.transformer_size()
+        if self.backend.random:
+            return RandomEncoder(size.model_max_length, size.caption_channels)
+        choice = self.options.text_encoder
+        precision: Precision = choice if choice in ("8bit", "4bit") else "float32"
+        device = self.runtime.device if text_on_card(self.held, choice) else torch.device("cpu")
         return T5Encoder(
-            T5(folder, "float32", self.runtime.device),
+            T5(folder, precision, device),
             self.options.scores,
             size.model_max_length,
             size.caption_channels,
@@ -71,33 +84,57 @@ class OpenSoraFilm:
         )
 
     def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> OpenSoraText:
+        size = self.backend.transformer_size()
+        rows = size.model_max_length
+        if self.backend.random:
+            null = random_weights.embedding("", rows, size.caption_channels)
+            return OpenSoraText.of(prompts, null, negatives, mix)
         checkpoint = weights.open_checkpoint(self.backend.part(TRANSFORMER))
         caption = checkpoint.tensors[weights.NULL_CAPTION]
         only = replace(checkpoint, tensors={weights.NULL_CAPTION: caption})
         ((_, null),) = weights.read(only)
-        rows = self.backend.transformer_size().model_max_length
         return OpenSoraText.of(prompts, weights.with_rows(null.float(), rows), negatives, mix)
 
     def denoiser(self) -> OpenSoraDenoiser:
+        device = self.runtime.device
         with torch.device("meta"):
             network = cast(STDiT3(self.backend.transformer_size()), self.runtime.dtype)
-        weights.load(network, weights.open_checkpoint(self.backend.part(TRANSFORMER)), self.runtime.device)
+        self._load(network, TRANSFORMER, device if self.held.blocks_stay else torch.device("cpu"))
         network.eval().requires_grad_(False)
         if self.runtime.compile:
             for block in (*network.spatial_blocks, *network.temporal_blocks):
                 block.compile()
-        return OpenSoraDenoiser(network, float(self.spec.fps), self.picture, self.runtime.device)
+        if not self.held.blocks_stay:
+            stream_blocks(network, device)
+        return OpenSoraDenoiser(network, float(self.spec.fps), self.picture, device)
 
-    def codec(self) -> OpenSoraCodec:
+    def codec(self) -> OpenSoraCodec | VisitingCodec:
+        device = self.runtime.device
+        home = device if self.held.vae_stays else torch.device("cpu")
         with torch.device("meta"):
             autoencoder = VideoAutoencoder(self.backend.vae_size())
-        weights.load(autoencoder, weights.open_checkpoint(self.backend.part(VAE)), self.runtime.device)
+        self._load(autoencoder, VAE, home)
         autoencoder.eval().requires_grad_(False)
-        dtype = decoding_dtype(self.runtime.device, self.runtime.dtype)
-        return OpenSoraCodec(autoencoder.place(self.runtime.device, dtype))
+        autoencoder.place(home, decoding_dtype(device, self.runtime.dtype))
+        codec = OpenSoraCodec(autoencoder, self.held.tile_cells)
+        if self.held.vae_stays:
+            return codec
+        autoencoder.micro_batch_size = 1
+        return VisitingCodec.of(codec, device)
+
+    def _load(self, network: nn.Module, part: str, device: torch.device) -> None:
+        """Give a network on the meta device its weights, on ``device``."""
+        if self.backend.random:
+            random_weights.fill(network, device)
+        else:
+            weights.load(network, weights.open_checkpoint(self.backend.part(part)), device)
 
     @cached_property
     def fingerprint(self) -> str:
+        if self.backend.random:
+            sizes = asdict(self.backend.transformer_size()), asdict(self.backend.vae_size())
+            said = json.dumps(["random", sizes, asdict(self.options), self.picture])
+            return hashlib.sha256(said.encode()).hexdigest()
         files = [
             *weights.open_checkpoint(self.backend.part(TRANSFORMER)).files,
             *weights.open_checkpoint(self.backend.part(VAE)).files,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from longvid.backends import Prompts
 from longvid.backends.opensora import embeddings, weights
-from longvid.backends.opensora.config import read
+from longvid.backends.opensora.config import T5_SIZES, read
 from longvid.backends.opensora.prompts import VOCABULARY, Scores, prepare, tokenizer
 from longvid.errors import UserError
 
@@ -26,17 +26,6 @@ Precision = Literal["float32", "bfloat16", "8bit", "4bit"]
 
 SHARED, EMBEDDED = "shared.weight", "encoder.embed_tokens.weight"
 """The word embedding's two names; files have either or both."""
-SIZES = {
-    "vocab_size": 32128,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_heads": 64,
-    "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128,
-}
-"""T5 v1.1-XXL's; a ``config.json`` may name others."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +158,10 @@ def t5_size(file: Path) -> T5Config:
     for name, only in (("model_type", "t5"), ("feed_forward_proj", "gated-gelu")):
         if said.get(name) != only:
             raise UserError(f"{file}: {name} is {said.get(name)!r}; Open-Sora's T5 v1.1 has {only!r}")
-    sizes = {name: said.get(name, default) for name, default in SIZES.items()}
+    sizes = {name: said.get(name, default) for name, default in T5_SIZES.items()}
     for name, value in sizes.items():
         if type(value) is not int or value < 1:
-            raise UserError(f"{file}: {name} is {value!r}; the published one is {SIZES[name]}")
+            raise UserError(f"{file}: {name} is {value!r}; the published one is {T5_SIZES[name]}")
     size = T5Config(**sizes, feed_forward_proj="gated-gelu")
     size._attn_implementation = "eager"  # as Open-Sora v1.2 runs it
     return size

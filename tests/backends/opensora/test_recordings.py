@@ -1,4 +1,4 @@
-"""The recorded numbers themselves: each has a test, and an ordinary clone has some of every sort of network."""
+"""The recorded numbers themselves: each has a test, and an ordinary clone has some of both networks."""
 
 from __future__ import annotations
 
