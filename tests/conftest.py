@@ -11,6 +11,7 @@ BUDGET_SECONDS = {
     "tests": 180,
     "tests/backends": 120,
     "tests/backends/opensora": 90,
+    "tests/benchmarks": 30,
     "tests/commands": 90,
     "tests/training": 120,
     "tests/video": 60,

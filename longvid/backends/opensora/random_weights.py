@@ -19,7 +19,7 @@ TOKENS = 100
 def fill(network: nn.Module, device: torch.device, seed: int = 0) -> None:
     """Give a network on the meta device random weights, each made on ``device`` in its own dtype.
 
-    Matrices and kernels keep the scale of what goes through them, so that every layer, the last one too, gives
+    Matrices and kernels keep the scale of what goes through them: every layer, the last one too, gives
     numbers near 1. Equal seeds give equal weights on devices of one kind.
     """
     network.to_empty(device=device)
