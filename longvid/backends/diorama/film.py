@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from longvid.backends import Carry, Prompts, Runtime
-from longvid.backends.diorama import FILES, captions
+from longvid.backends.diorama import FILES
 from longvid.backends.diorama.codec import Codec, ease
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.text import AttributeEncoder, tokenize

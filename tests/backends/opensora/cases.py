@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from functools import cache
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ class Case:
         return self.path.stem
 
     @property
+    def in_bf16(self) -> bool:
+        """Whether it holds what the reference gives in bfloat16, which is no target."""
+        return "bf16" in self.name.split("_")
+
+    @property
     def about(self) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
         return about
@@ -42,18 +48,24 @@ class Case:
         return load_file(self.path.with_suffix(".safetensors"))
 
     def beside(self, name: str) -> Case:
-        """Another recording of the same folder, such as the model that this one's `config` names."""
+        """Another recording of the same folder, such as the inputs that this one's `config` names."""
         return Case(self.path.with_name(f"{name}.json"))
 
     def weights(self) -> dict[str, Tensor]:
-        """A state dict: the tensors whose names begin with ``w/``, without it."""
-        return _weights(self.path)
-
-
-@cache
-def _weights(path: Path) -> dict[str, Tensor]:
-    tensors = load_file(path.with_suffix(".safetensors"))
-    return {name.removeprefix("w/"): tensor for name, tensor in tensors.items() if name.startswith("w/")}
+        """A state dict: of the model that `config` names, if it does, with the recording's own ``w/`` tensors
+        and its edit in their place."""
+        config = self.config
+        weights = self.beside(config["model"]).weights() if "model" in config else {}
+        weights |= {k.removeprefix("w/"): w for k, w in self.tensors().items() if k.startswith("w/")}
+        if edit := config.get("weight_edit"):
+            # As "multiply every *.attn.qkv.weight and *.attn.qkv.bias by 1e-3".
+            said = re.fullmatch(r"multiply (.+) by (\S+)", edit)
+            assert said, edit
+            patterns, factor = re.findall(r"\S*[.*]\S*[^\s,]", said[1]), float(said[2])
+            edited = {name for name in weights if any(fnmatchcase(name, each) for each in patterns)}
+            assert edited, edit
+            weights |= {name: factor * weights[name] for name in edited}
+        return weights
 
 
 def kind(path: Path) -> str | None:

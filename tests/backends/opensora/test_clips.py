@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from longvid.backends.opensora.clips import prepare
 from longvid.video import post
@@ -43,3 +44,12 @@ def test_the_middle_is_cut_out_of_a_clip_that_is_wider_or_taller() -> None:
     assert (prepare(columns, 4, 4)[0, 0, 0] * 127.5 + 127.5).round().tolist() == [1, 2, 3, 4]
     rows = columns.transpose(2, 3)
     assert (prepare(rows, 4, 4)[0, 0, :, 0] * 127.5 + 127.5).round().tolist() == [1, 2, 3, 4]
+
+
+def test_the_covering_side_is_rounded_and_halves_go_to_the_even_side() -> None:
+    """12.5 is 12, so nothing is cut and the whole side is stretched over it."""
+    clip = torch.randint(256, (1, 3, 2, 5), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    stretched = interpolate(clip / 255, (5, 12), mode="bilinear").sub(0.5).div(0.5).transpose(0, 1)
+    torch.testing.assert_close(prepare(clip, 5, 12), stretched, rtol=0, atol=1e-6)
+    on_its_side = prepare(clip.transpose(2, 3), 12, 5).transpose(2, 3)
+    torch.testing.assert_close(on_its_side, stretched, rtol=0, atol=1e-6)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,48 +31,55 @@ NO_SCORES = Scores(aesthetic=None)
 
 
 def recorded_scores(variant: str, rows: list[dict[str, Any]]) -> Scores:
-    """The scores behind ``aes6_5_flow4_cam``; the camera's name stands only in the texts themselves."""
-    if variant == "none":
-        return NO_SCORES
-    assert re.fullmatch(r"(?:(?:_|^)(?:aes\d+(?:_\d+)?|flow\d+(?:_\d+)?|cam))+", variant), variant
-    numbers = {
-        name: float(number.replace("_", "."))
-        for name, number in re.findall(r"(aes|flow)(\d+(?:_\d+)?)", variant)
-    }
-    camera = None
-    if "cam" in variant.split("_"):
-        added = [
-            text
-            for row in rows
-            for text, segment in zip(row[variant]["scored"], row["segments"], strict=True)
-            if "camera motion:" not in segment
-        ]
-        camera = added[0].rpartition("camera motion: ")[2].removesuffix(".")
-    return Scores(numbers.get("aes"), numbers.get("flow"), camera)
+    """The scores behind a variant, as what it adds to the texts that have none yet says them."""
+    added = " ".join(
+        text.removeprefix(segment)
+        for row in rows
+        if variant in row
+        for text, segment in zip(row[variant]["scored"], row["segments"], strict=True)
+    )
+    aesthetic, motion, camera = (
+        re.search(rf" {label}: (.+?)\.(?= |$)", added)
+        for label in ("aesthetic score", "motion score", "camera motion")
+    )
+    return Scores(
+        float(aesthetic[1]) if aesthetic else None,
+        float(motion[1]) if motion else None,
+        camera[1] if camera else None,
+    )
+
+
+def recorded_variants(case: Case) -> Iterator[tuple[dict[str, Any], Scores, dict[str, Any]]]:
+    """Each row with each variant's scores and what became of it."""
+    rows = case.about["rows"]
+    variants = {key for row in rows for key in row} - {"prompt", "segments", "loop_idx"}
+    scores = {variant: recorded_scores(variant, rows) for variant in variants}
+    for row in rows:
+        for variant in variants & row.keys():
+            yield row, scores[variant], row[variant]
 
 
 def test_recorded_prompts(case: Case) -> None:
-    rows = case.about["rows"]
-    for row in rows:
+    for row, scores, expected in recorded_variants(case):
         segments, loops = split_loops(row["prompt"])
         assert (segments, loops) == (row["segments"], row["loop_idx"])
-        for variant in row.keys() - {"prompt", "segments", "loop_idx"}:
-            expected = row[variant]
-            scored = [append_scores(segment, recorded_scores(variant, rows)) for segment in segments]
-            assert scored == expected["scored"]
-            cleaned = [clean(text) for text in scored]
-            assert cleaned == expected["cleaned"]
-            merged = merge_loops(cleaned, loops)
-            assert merged == expected["merged"]
-            assert [pick_loop(merged, loop) for loop in range(len(expected["loops"]))] == expected["loops"]
+        scored = [append_scores(segment, scores) for segment in segments]
+        assert scored == expected["scored"]
+        cleaned = [clean(text) for text in scored]
+        assert cleaned == expected["cleaned"]
+        merged = merge_loops(cleaned, loops)
+        assert merged == expected["merged"]
+        assert [pick_loop(merged, loop) for loop in range(len(expected["loops"]))] == expected["loops"]
 
 
 def test_recorded_prompts_as_a_film_has_them(case: Case) -> None:
-    rows = case.about["rows"]
-    for row in rows:
-        for variant in row.keys() - {"prompt", "segments", "loop_idx"}:
-            for segment, cleaned in zip(row["segments"], row[variant]["cleaned"], strict=True):
-                assert prepare(segment, recorded_scores(variant, rows)) == (cleaned if segment else "")
+    for row, scores, expected in recorded_variants(case):
+        for segment, cleaned in zip(row["segments"], expected["cleaned"], strict=True):
+            assert prepare(segment, scores) == (cleaned if segment else "")
+
+
+def test_a_prompt_is_cleaned_twice() -> None:
+    assert clean("a%252520boat") == "a%20boat"
 
 
 def test_a_label_has_one_decimal_and_is_said_once() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from copy import deepcopy
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from longvid.backends import Prompts
+from longvid.backends.opensora.config import TransformerSize
 from longvid.backends.opensora.denoiser import OpenSoraDenoiser, OpenSoraText
 from longvid.backends.opensora.schedule import shift, shift_ratio
 from longvid.backends.opensora.stdit3 import STDiT3, cast
@@ -20,7 +22,7 @@ from longvid.methods import METHODS, WindowStep
 from longvid.noise import UnitNoise
 from longvid.processes import RectifiedFlow, euler
 from tests.backends.opensora.cases import Case
-from tests.backends.opensora.reading import network
+from tests.backends.opensora.reading import network, readings
 from tests.backends.opensora.test_schedule import reference_latents
 
 KIND = "sampler"
@@ -31,12 +33,13 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What one replay needs. ``given``: latents of the film's start that were there before."""
+    """What one replay needs. ``given``: latents at the film's start that were there before."""
 
-    steps: Iterable[WindowStep]
+    steps: Sequence[WindowStep]
     state: WindowState
     noise: UnitNoise
     levels: int
+    unit_latents: int
     given: Tensor
 
 
@@ -49,63 +52,67 @@ class Replayed:
 
 
 def test_trajectory(case: Case) -> None:
-    config, recorded = case.config, case.tensors()
-    if "inputs" in config:
-        check_bf16(case.beside(config["inputs"]), recorded)
+    if case.in_bf16:
+        check_bf16(case)
         return
-    stdit3 = network(case.beside(config["model"]), config["model_config"])
-    loops = sorted({key.partition("/")[0] + "/" for key in recorded if key.startswith("loop")})
-    for prefix in loops or [""]:
-        in_loop = {key.removeprefix(prefix): value for key, value in recorded.items()}
+    stdit3 = network(case)
+    for recorded, picture in samples(case.tensors()):
+        compare(replay(stdit3, case.config, recorded, picture), recorded)
+
+
+def samples(recorded: dict[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], tuple[float, float]]]:
+    """What was recorded of each sample of each loop alone: their windows need not be at the same levels. And
+    the picture that positions are scaled by, which is the first sample's."""
+    height, width = (recorded[f"in/{side}"][0].item() for side in ("height", "width"))
+    loops = sorted({name.partition("/")[0] for name in recorded if name.startswith("loop")})
+    for loop in loops or [""]:
+        in_loop = {name.removeprefix(f"{loop}/"): value for name, value in recorded.items()}
         for sample in range(len(in_loop["in/z"])):
-            one = only(in_loop, sample)
-            compare(replay(stdit3, config, one), one)
-
-
-def only(recorded: dict[str, Tensor], sample: int) -> dict[str, Tensor]:
-    """One sample of a batch: their windows need not be at the same levels."""
-    return {key: value[sample % len(value)][None] for key, value in recorded.items()}
+            yield {name: value[sample % len(value)][None] for name, value in in_loop.items()}, (height, width)
 
 
 def compare(ours: Replayed, recorded: dict[str, Tensor]) -> None:
-    """Every recorded window and time, and what came out."""
-    final = recorded["out/final"]
-    windows = 0
-    for step, (shown, t) in enumerate(zip(ours.shown, ours.times, strict=True)):
-        if f"step/{step:03d}/t" in recorded:
-            times = recorded[f"step/{step:03d}/t"]
-            if times.ndim == 1:
-                mask = recorded.get(f"step/{step:03d}/x_mask", torch.ones(1, t.shape[1], dtype=torch.bool))
-                times = times[:, None] * mask
-            assert torch.allclose(1000 * t, times, rtol=0, atol=1e-3), f"times of step {step}"
-        if f"step/{step:03d}/z" in recorded:
-            close = torch.allclose(shown, recorded[f"step/{step:03d}/z"], rtol=0, atol=TOLERANCE)
-            assert close, f"window of step {step}"
-            windows += 1
-    assert windows
-    # Where the reference stops short or rounds down, ours has more.
-    assert ours.film.shape[2] >= final.shape[2]
-    assert torch.allclose(ours.film[:, :, : final.shape[2]], final, rtol=0, atol=TOLERANCE)
+    """Every recorded window and its times, and what came out."""
+    compared = 0
+    for name, theirs in recorded.items():
+        match name.split("/"):
+            case ["step", step, "t"]:
+                # Plain: one time a sample, and 0 where the mask holds a latent.
+                mask = recorded.get(f"step/{step}/x_mask", torch.ones(1))
+                times = 1000 * ours.times[int(step)]
+                assert torch.allclose(times, theirs.view(1, -1) * mask, rtol=0, atol=1e-3), name
+            case ["step", step, "z"]:
+                assert torch.allclose(ours.shown[int(step)], theirs, rtol=0, atol=TOLERANCE), name
+            case ["out", "final"]:
+                # Where the reference stops short or rounds down, ours has more.
+                film = ours.film[:, :, : theirs.shape[2]]
+                assert film.shape == theirs.shape
+                assert torch.allclose(film, theirs, rtol=0, atol=TOLERANCE), name
+            case _:
+                continue
+        compared += 1
+    assert compared
 
 
-def replay(stdit3: STDiT3, config: dict[str, Any], recorded: dict[str, Tensor]) -> Replayed:
+def replay(
+    stdit3: STDiT3, config: dict[str, Any], recorded: dict[str, Tensor], picture: tuple[float, float]
+) -> Replayed:
     """Our film from the recorded start, prompts and draws."""
     scheduler = config["scheduler"]
-    schedule = identity
-    picture = float(recorded["in/height"][0]), float(recorded["in/width"][0])
+    schedule: Callable[[Tensor], Tensor] = torch.clone
     if scheduler.get("use_timestep_transform"):
-        latents = reference_latents(int(recorded["in/num_frames"][0]))
-        ratio = shift_ratio(*picture, latents)
-        schedule = lambda level: shift(level, ratio)  # noqa: E731  a partial would hide its argument's name
-    start = progressive if scheduler["pa_vdm"] else masked
+        height, width, frames = (recorded[f"in/{name}"].item() for name in ("height", "width", "num_frames"))
+        schedule = partial(shift, ratio=shift_ratio(height, width, reference_latents(int(frames))))
+    start = progressive if scheduler.get("pa_vdm") else masked
     made = start(config, recorded, schedule)
 
-    mask = recorded["in/mask"].bool()
-    prompts = Prompts(recorded["in/y"][:, 0], mask)
+    y, null = recorded["in/y"][:, 0], recorded.get("in/y_null", stdit3.null_embeddings[None, None])[0, 0]
+    prompts = Prompts(y, recorded.get("in/mask", torch.ones(y.shape[:2])).bool())
     units = 1 + max(max(step.reads) for step in made.steps)
-    text = OpenSoraText.of(prompts, recorded["in/y_null"][0, 0], {}, torch.ones(units, 1))
-    scale = config.get("guidance_scale", scheduler["cfg_scale"])
-    denoiser = OpenSoraDenoiser(stdit3, float(recorded["in/fps"][0]), picture, CPU)
+    text = OpenSoraText.of(prompts, null, {}, torch.ones(units, 1))
+    scale = config.get("guidance_scale")
+    scale = scheduler.get("cfg_scale", 7.0) if scale is None else scale
+    denoiser = OpenSoraDenoiser(stdit3, recorded["in/fps"].item(), picture, CPU)
     guided = classifier_free(denoiser, text, [scale] * units)
     shown, times = [], []
 
@@ -114,7 +121,7 @@ def replay(stdit3: STDiT3, config: dict[str, Any], recorded: dict[str, Tensor]) 
         times.append(t)
         return guided(x, t, units)
 
-    finished = {}
+    film = dict(enumerate(made.given.split(made.unit_latents, 2)))
     happening = denoise(
         made.steps,
         made.state,
@@ -125,17 +132,10 @@ def replay(stdit3: STDiT3, config: dict[str, Any], recorded: dict[str, Tensor]) 
         total_levels=made.levels,
         noise=made.noise,
     )
-    for _, clean in happening:
-        finished |= {unit.unit: unit.latents for unit in clean}
-    l = next(iter(finished.values())).shape[2]  # noqa: E741  the shape alphabet's name for it
-    film = [
-        finished.get(unit, made.given[:, :, unit * l : (unit + 1) * l]) for unit in range(max(finished) + 1)
-    ]
-    return Replayed(shown, times, torch.cat(film, 2))
-
-
-def identity(level: Tensor) -> Tensor:
-    return level
+    for _, finished in happening:
+        film |= {unit.unit: unit.latents for unit in finished}
+    assert sorted(film) == list(range(len(film)))
+    return Replayed(shown, times, torch.cat([film[unit] for unit in sorted(film)], 2))
 
 
 def progressive(
@@ -145,19 +145,23 @@ def progressive(
     scheduler, z = config["scheduler"], recorded["in/z"]
     chunk, steps = scheduler["latent_chunk_size"], scheduler["num_sampling_steps"]
     keep, asked = bool(scheduler.get("keep_x0")), config["num_ar_latent_frames"]
-    window = (config["num_frames"] - chunk * keep) // chunk
+    window = config["num_frames"] // chunk - keep
     stride = steps // window
-    method, overlap = METHODS["progressive"], int(keep)
+    method = partial(METHODS["progressive"], given=int(keep), overlap=int(keep))
+    given = z[:, :, : chunk * keep]
     if scheduler.get("variable_length"):
-        walk = list(method([-(-asked // chunk)], steps, window, given=int(keep), overlap=overlap))
-        given = z[:, :, : chunk * keep]
+        walk = list(method([-(-asked // chunk)], steps, window))
         state = WindowState(0, (0,) * keep, (0,) * keep, given, None)
-        return Trajectory(walk, state, lambda unit, step: recorded[f"draw/{unit - keep:03d}"], steps, given)
+
+        def drawn(unit: int, step: int) -> Tensor:
+            return recorded[f"draw/{unit - keep:03d}"]
+
+        return Trajectory(walk, state, drawn, steps, chunk, given)
 
     # The clip fills the window as if it had been rendered up to here. One draw has the noise of all that the
     # clip and, behind a clean chunk, the first new one need.
     start = (window - 1) * stride
-    walk = list(method([window + asked], steps, window, given=int(keep), overlap=overlap))
+    walk = list(method([window + asked], steps, window))
     levels = tuple(stride * (k + (not keep)) for k in range(window))
     draws = recorded["draw/000"].split(chunk, 2)
     behind = [torch.zeros_like(draws[0])] * keep + list(draws)
@@ -168,7 +172,8 @@ def progressive(
     times = schedule(torch.tensor(levels).repeat_interleave(chunk) / steps).view(1, 1, -1, 1, 1)
     noised = FLOW.add_noise(z, torch.cat(behind[:window], 2), times)
     state = WindowState(start, tuple(range(window)), levels, noised, None)
-    return Trajectory([step for step in walk if start <= step.step < start + asked], state, noise, steps, z)
+    walk = [step for step in walk if start <= step.step < start + asked]
+    return Trajectory(walk, state, noise, steps, chunk, given)
 
 
 def masked(
@@ -193,9 +198,9 @@ def masked(
                 tuple(unit for unit in units if moves[unit] and level == 1),
             )
         )
-    if set(mask.tolist()) <= {0.0, 1.0} and mask.sort().values.equal(mask):
-        given = int((mask == 0).sum())
-        new = len(mask) - given
+    new = int(mask.sum())
+    if mask.tolist() == [0] * (len(mask) - new) + [1] * new and new:
+        given = len(mask) - new
         assert walk == list(METHODS["replace"]([len(mask)], steps, new, given=given, overlap=given))
     clean = tuple(unit for unit in units if mask[unit] < 1)
     state = WindowState(0, clean, (0,) * len(clean), z[:, :, list(clean)], None)
@@ -205,22 +210,35 @@ def masked(
         drawn = z if mask[unit] == 1 else recorded[f"draw/{step:03d}"]
         return drawn[:, :, unit : unit + 1]
 
-    return Trajectory(walk, state, noise, steps, z)
+    return Trajectory(walk, state, noise, steps, 1, z)
 
 
-def check_bf16(exact: Case, recorded: dict[str, Tensor]) -> None:
+def check_bf16(case: Case) -> None:
     """From the same draws, ours in bf16 stays nearer to ours in fp32 than the recorded bf16 does."""
-    recorded = {key: value.float() for key, value in recorded.items()}
-    config, inputs = exact.config, exact.tensors() | recorded
-    stdit3 = network(exact.beside(config["model"]), config["model_config"])
-    wide = replay(stdit3, config, inputs)
-    narrow = replay(cast(deepcopy(stdit3), torch.bfloat16), config, inputs)
-    windows = [step for step in range(1, len(wide.shown)) if f"step/{step:03d}/z" in recorded]
-    assert windows
-    for step in windows:
-        ours, theirs = (
-            (z - wide.shown[step]).square().mean()
-            for z in (narrow.shown[step], recorded[f"step/{step:03d}/z"])
+    exact = case.beside(case.config["inputs"])
+    inputs = exact.tensors() | {name: value.float() for name, value in case.tensors().items()}
+    windows = [name for name in case.tensors() if re.fullmatch(r"step/\d+/z", name)]
+    for recorded, picture in samples(inputs):
+        wide, narrow = (
+            replay(stdit3, exact.config, recorded, picture).shown
+            for stdit3 in (network(exact), cast(network(exact), torch.bfloat16))
         )
-        print(step, ours, theirs)
-        assert ours < theirs, f"window of step {step}"
+        our_error = their_error = 0.0
+        for name in windows:
+            step = int(name.split("/")[1])
+            our_error += (narrow[step] - wide[step]).square().mean().item()
+            their_error += (recorded[name] - wide[step]).square().mean().item()
+        assert our_error < their_error
+
+
+@torch.inference_mode()
+def test_the_network_is_told_the_time_the_rate_and_the_picture() -> None:
+    torch.manual_seed(0)
+    stdit3 = STDiT3(TransformerSize(48, 1, 4, caption_channels=24, model_max_length=12)).eval()
+    x, t, y = torch.randn(1, 4, 3, 4, 5), torch.rand(1, 3), torch.randn(1, 12, 24)
+    prompts = Prompts(y, torch.arange(12)[None] < 7)
+    text = OpenSoraText.of(prompts, stdit3.null_embeddings, {}, torch.ones(3, 1))
+    velocity = OpenSoraDenoiser(stdit3, 12, (144, 256), CPU)(x, t, text)
+    reads = readings(stdit3, y[:, None], prompts.mask, 3)
+    assert torch.equal(velocity, stdit3(x, 1000 * t, 12, (144, 256), reads)[:, :4])
+    assert not torch.allclose(velocity, stdit3(x, 1000 * t, 24, (144, 256), reads)[:, :4], rtol=0, atol=1e-3)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
+import pytest
 import torch
+from torch import Tensor
 
 from longvid.backends.opensora.schedule import shift, shift_ratio
 from longvid.methods import METHODS
@@ -14,8 +17,6 @@ KIND = "schedule"
 TOLERANCE = 1e-3
 """Of 0 .. 1000."""
 
-progressive, replacement = METHODS["progressive"], METHODS["replace"]
-
 
 def reference_latents(frames: int) -> int:
     """Latents of a window of so many frames, as the reference counts them: 5 for each whole 17 frames."""
@@ -23,62 +24,69 @@ def reference_latents(frames: int) -> int:
 
 
 def test_levels_and_times(case: Case) -> None:
-    recorded, about = case.tensors(), case.about
-    compared = set()
-
-    def compare(key: str, levels: list[int], steps: int) -> None:
-        """The levels, and each list of times made of them by the transform."""
-        level = torch.tensor(levels) / steps
-        close = torch.allclose(1000 * level, recorded[key], rtol=0, atol=TOLERANCE)
-        assert close, key
-        compared.add(key)
-        group, name = key.split("/", 1)
-        for height, width, frames, dtype in about["config"]["args"]:
-            rounded = "_bf16" if "bfloat16" in dtype else ""
-            args = f"{height}x{width}x{frames}{rounded}"
-            timed = f"{group}/{args}/{name}" if name != "raw" else f"{group}/{args}"
-            timed = timed if timed in recorded else f"{group}/{name.removesuffix('/raw')}/{args}"
-            if rounded:  # The reference rounds the ratio there; ours has it in full, and differs by as much.
-                compared.add(timed)
+    """Each list by its name's grammar: levels, and by the transform of "240x426x119" the times of them."""
+    recorded, combos = case.tensors(), case.about.get("combos_info", {})
+    compared = 0
+    for name, theirs in recorded.items():
+        match name.split("/"):
+            case ["transform", "input"]:
                 continue
-            times = 1000 * shift(level, shift_ratio(height, width, reference_latents(frames)))
-            assert torch.allclose(times, recorded[timed], rtol=0, atol=TOLERANCE), timed
-            compared.add(timed)
+            case ["transform", args]:
+                level = recorded["transform/input"] / 1000
+            case ["plain", steps, args]:
+                level = plain_levels(int(steps))
+                args = "" if args == "raw" else args
+            case [combo, "all"]:
+                latents, _, _ = combo_numbers(combo)
+                args, level = "", torch.arange(1, latents + 1) / latents
+            case [combo, *maybe_args, stage]:
+                latents, steps, chunk = combo_numbers(combo)
+                if latents != steps or not combos.get(combo, {}).get("valid", True):
+                    continue  # Stages of a wrong length, which the reference cannot sample with.
+                level = stage_levels(steps, chunk)[int(stage.removeprefix("stage"))]
+                args = "".join(maybe_args)
+            case _:
+                pytest.fail(f"{case.path}: no test knows what {name} is")
+        if args:
+            found = re.fullmatch(r"(\d+)x(\d+)x(\d+)(_bf16)?", args)
+            assert found, name
+            height, width, frames = map(int, found.groups()[:3])
+            if found[4] or not reference_latents(frames):
+                continue  # The reference rounds the ratio, or has none for less than a chunk of frames.
+            level = shift(level, shift_ratio(height, width, reference_latents(frames)))
+        assert torch.allclose(1000 * level, theirs, rtol=0, atol=TOLERANCE), name
+        compared += 1
+    assert compared
+    for combo, info in combos.items():
+        if info.get("valid") and "num_stages" in info:
+            _, steps, chunk = combo_numbers(combo)
+            assert info["num_stages"] == len(stage_levels(steps, chunk))
 
-    for latents, steps, chunk in about["config"]["combos"]:
-        name = f"n{latents}_s{steps}_c{chunk}"
-        if not about["combos_info"][name]["valid"]:
-            compared |= {key for key in recorded if key.startswith(f"{name}/")}
-            continue
-        window, stages = latents // chunk, about["combos_info"][name]["num_stages"]
-        stride = steps // window
-        assert stages == stride
-        walk = list(progressive([2 * window], steps, window))
-        for stage in range(stages):
-            step = walk[(window - 1) * stride + stage]
-            assert len(step.reads) == window and step.reads[0] == 0
-            compare(f"{name}/stage{stage}", [level for level in step.before for _ in range(chunk)], steps)
-        compare_all = torch.arange(1, latents + 1) / latents * 1000
-        assert torch.allclose(recorded[f"{name}/all"], compare_all, rtol=0, atol=TOLERANCE)
-        compared.add(f"{name}/all")
 
-    for key in recorded:
-        if plain := re.fullmatch(r"plain/(\d+)/raw", key):
-            steps = int(plain[1])
-            compare(key, [step.before[0] for step in replacement([1], steps, 1)], steps)
+def combo_numbers(combo: str) -> tuple[int, int, int]:
+    """ "n30_s30_c5" is 30 latents in 30 steps, 5 to a chunk."""
+    found = re.fullmatch(r"n(\d+)_s(\d+)_c(\d+)", combo)
+    assert found, combo
+    latents, steps, chunk = map(int, found.groups())
+    return latents, steps, chunk
 
-    for height, width, frames, dtype in about["config"]["args"]:
-        key = f"transform/{height}x{width}x{frames}" + ("_bf16" if "bfloat16" in dtype else "")
-        if key in recorded and "bfloat16" not in dtype:
-            times = shift(
-                recorded["transform/input"] / 1000, shift_ratio(height, width, reference_latents(frames))
-            )
-            assert torch.allclose(1000 * times, recorded[key], rtol=0, atol=TOLERANCE), key
-        compared.add(key)
-    assert recorded.keys() - compared <= {"transform/input"}
+
+@cache
+def stage_levels(latents: int, chunk: int) -> list[Tensor]:
+    """The levels that a full window goes through until its oldest chunk is finished."""
+    window = latents // chunk
+    walk = METHODS["progressive"]([2 * window], latents, window)
+    full = [step for step in walk if len(step.reads) == window and step.reads[0] == 0]
+    return [torch.tensor(step.before).repeat_interleave(chunk) / latents for step in full]
+
+
+def plain_levels(steps: int) -> Tensor:
+    walk = METHODS["replace"]([1], steps, 1)
+    return torch.tensor([step.before[0] for step in walk]) / steps
 
 
 def test_a_small_ratio_keeps_the_noisiest_time_at_one() -> None:
-    for side in range(16, 512, 8):
-        ends = shift(torch.tensor([0.0, 1.0]), shift_ratio(side, side, 1))
-        assert ends.tolist() == [0.0, 1.0]
+    for width in range(8, 512, 8):
+        for latents in (1, 5, 10):
+            ends = shift(torch.tensor([0.0, 1.0]), shift_ratio(64, width, latents))
+            assert ends.tolist() == [0.0, 1.0]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,6 +21,7 @@ from longvid.backends.opensora.stdit3 import (
     rotate,
 )
 from tests.backends.opensora.cases import SHARED, Case
+from tests.backends.opensora.reading import network, predict, tiled
 
 KIND = "stdit3"
 TOLERANCE = 1e-5
@@ -31,46 +31,19 @@ SMALL = TransformerSize(hidden_size=48, depth=2, num_heads=4, caption_channels=2
 PICTURE = (240, 426)
 
 
-def network(case: Case) -> STDiT3:
-    """The network that a recording was made with: its model's weights, its own, and its edit of them."""
-    config = case.config
-    weights = {**case.beside(config["model"]).weights(), **case.weights()}
-    if edit := config.get("weight_edit"):
-        factor = float(re.search(r"by (\S+)$", edit)[1])
-        endings = tuple(re.findall(r"\*(\.[\w.]+)", edit))
-        weights = {name: w * factor if name.endswith(endings) else w for name, w in weights.items()}
-    known = {field.name for field in fields(TransformerSize)}
-    built = STDiT3(TransformerSize(**{key: value for key, value in config.items() if key in known}))
-    built.load_state_dict(weights)
-    return built.eval()
-
-
 class Recorded:
-    """A recording's inputs as the network takes them; the reference tiles what has too few rows."""
+    """A recording's inputs, with a time for each frame: 0 where x_mask says that it is no noisy one."""
 
     def __init__(self, case: Case) -> None:
-        tensors = case.tensors()
-        self.x = tensors["in/x"]
+        self.inputs = case.tensors()
+        self.x = self.inputs["in/x"]
         b, _, f, _, _ = self.x.shape
-
-        def rows(name: str) -> Tensor:
-            tensor = tensors[f"in/{name}"]
-            return torch.cat([tensor] * (b // len(tensor)))
-
-        t = rows("timestep")
-        self.t = t if t.ndim == 2 else t[:, None].expand(b, f)
-        self.noisy = rows("x_mask").bool() if "in/x_mask" in tensors else torch.ones(b, f, dtype=torch.bool)
-        self.t = torch.where(self.noisy, self.t, 0)
-        self.fps = rows("fps")
-        self.picture = (tensors["in/height"][0].item(), tensors["in/width"][0].item())
-        self.y = rows("y")[:, 0]
-        masks = rows("mask") != 0 if "in/mask" in tensors else torch.ones(self.y.shape[:2], dtype=torch.bool)
-        self.prompts = [y[mask] for y, mask in zip(self.y, masks, strict=True)]
+        t = tiled(self.inputs["in/timestep"], b)
+        self.noisy = tiled(self.inputs.get("in/x_mask", torch.ones(1, f)), b).bool()
+        self.t = torch.where(self.noisy, t.view(b, -1).expand(b, f), 0)
 
     def run(self, net: STDiT3) -> Tensor:
-        f = self.x.shape[2]
-        reads = [Reading(f, ((net.project(y), 1.0),)) for y in self.prompts]
-        return net(self.x, self.t, self.fps, self.picture, reads)
+        return predict(net, self.x, self.t, self.inputs)
 
     def seen(self, out: Tensor) -> Tensor:
         """The predictions [m c h w] of noisy frames; nobody reads the others, and the reference's are odd."""
@@ -79,7 +52,7 @@ class Recorded:
 
 @torch.inference_mode()
 def test_recording(case: Case) -> None:
-    if case.name.endswith("_bf16"):
+    if case.in_bf16:
         check_bf16(case)
         return
     inputs, net = Recorded(case.beside(case.config.get("inputs", case.name))), network(case)
@@ -95,12 +68,13 @@ def check_bf16(case: Case) -> None:
     """The reference rounds its times and angles; ours must be nearer to the exact case than it is."""
     exact = case.beside(case.config["inputs"])
     inputs = Recorded(exact)
-    ours = inputs.run(cast(network(case), torch.bfloat16))
+    ours = inputs.run(cast(network(exact), torch.bfloat16))
     assert ours.dtype == torch.float32
     target = inputs.seen(exact.tensors()["out"])
-    our_error, their_error = (inputs.seen(out) - target for out in (ours, case.tensors()["out"]))
-    assert our_error.abs().max() < their_error.abs().max()
-    assert our_error.square().mean() < their_error.square().mean()
+    our_error, their_error = (
+        (inputs.seen(out) - target).square().mean() for out in (ours, case.tensors()["out"])
+    )
+    assert our_error < their_error
 
 
 class Watched:
@@ -146,7 +120,8 @@ def check_intermediates(net: STDiT3, watched: Watched, inputs: Recorded, recorde
         assert_near(torch.cat(watched.captions), recorded["mid/y_packed"][0])
     if "mid/pos_emb" in recorded:
         rows, columns = (math.ceil(side / 2) for side in inputs.x.shape[-2:])
-        ours = position_embedding(rows, columns, inputs.picture, net.size, torch.device("cpu"))
+        picture = inputs.inputs["in/height"][0].item(), inputs.inputs["in/width"][0].item()
+        ours = position_embedding(rows, columns, picture, net.size, torch.device("cpu"))
         assert_near(ours, recorded["mid/pos_emb"][0])
     if "mid/rope_q_in" in recorded:
         ours = rotate(recorded["mid/rope_q_in"].transpose(1, 2), net.rope(f)).transpose(1, 2)

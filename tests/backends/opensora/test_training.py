@@ -2,58 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from longvid.backends.opensora.schedule import shift, shift_ratio
 from longvid.training import loss
 from tests.backends.opensora.cases import Case
-from tests.backends.opensora.reading import network, velocity
+from tests.backends.opensora.reading import network, predict
 from tests.backends.opensora.test_schedule import reference_latents
 
 KIND = "training"
 
 
+@torch.inference_mode()
 def test_loss(case: Case) -> None:
-    recorded, config, info = case.tensors(), case.config, case.about["info"]
-    scheduler = config["scheduler"]
-    clean, noise = recorded["in/x"], recorded["draw/noise"]
-    latents = clean.shape[2]
+    recorded, config, info = case.tensors(), case.config, case.about.get("info", {})
+    clean, noise, scheduler = recorded["in/x"], recorded["draw/noise"], config["scheduler"]
+    b, c, latents, _, _ = clean.shape
 
-    def schedule(level: Tensor) -> Tensor:
-        if not scheduler.get("use_timestep_transform"):
-            return level
-        pixels = (float(recorded[f"in/{side}"][0]) for side in ("height", "width"))
-        return shift(level, shift_ratio(*pixels, reference_latents(int(recorded["in/num_frames"][0]))))
+    def times(levels: Tensor, chunk: int, context: int) -> Tensor:
+        """Times [b f] of levels [b k], each sample's by its own picture."""
+        return torch.cat(
+            [
+                loss.latent_times(row[None], chunk, context, schedule(config, recorded, sample))
+                for sample, row in enumerate(levels)
+            ]
+        )
 
     if config["pa_vdm"]:
         chunk, steps = scheduler["latent_chunk_size"], scheduler["num_sampling_steps"]
         context = chunk if scheduler.get("keep_x0") else 0
-        units, window = (latents - context) // chunk, config["stages_fixed_with_num_frames"] // chunk
-        first = window - units if info.get("initialization") else 0
-        stage = info.get("stage", 0) / (steps // window)
-        levels = loss.window_levels(first, units, stage, window)[None]
-        if "t_stage" in recorded:
-            before = 1000 * levels.repeat_interleave(chunk, 1)[0]
-            assert torch.allclose(before, recorded["t_stage"], rtol=0, atol=1e-3)
+        if scheduler.get("noise_pattern") == "linear":
+            chunk = 1  # There each latent has a level of its own.
+        units = (latents - context) // chunk
+        window = config.get("stages_fixed_with_num_frames", latents - context) // chunk
+        levels = drawn_levels(info, recorded, units, window, steps // window, chunk).expand(b, -1)
         if "draw/shift" in recorded:
             levels = loss.jitter(levels, recorded["draw/shift"], steps, scheduler["linear_shift_scale"])
-        levels = levels.expand(len(clean), -1)
-        t = loss.latent_times(levels, chunk, context, schedule)
-        noisy = torch.arange(latents).expand(len(clean), -1) >= context
+        t = times(levels, chunk, context)
+        noisy = (torch.arange(latents) >= context).expand(b, -1)
         noise = torch.cat([torch.zeros_like(clean[:, :, :context]), noise], 2)
         assert torch.allclose(1000 * t, recorded["t"], rtol=0, atol=1e-3)
     else:
         context = 0
-        noisy = recorded.get("in/x_mask", torch.ones(len(clean), latents, dtype=torch.bool))
-        level = loss.latent_times(recorded["draw/t"][:, None], latents, 0, schedule)
-        assert torch.allclose(1000 * level[:, 0], recorded["t"], rtol=0, atol=1e-3)
-        t = level * noisy
+        noisy = recorded.get("in/x_mask", torch.ones(b, latents, dtype=torch.bool))
+        t = times(recorded["draw/t"][:, None], latents, 0)
+        assert torch.allclose(1000 * t[:, 0], recorded["t"], rtol=0, atol=1e-3)
+        t = t * noisy
 
     sample = loss.noised(clean, noise, t)
     assert torch.allclose(sample.x_t, recorded["x_t"], rtol=0, atol=1e-5)
     assert torch.allclose(sample.target[:, :, context:], recorded["target"], rtol=0, atol=1e-6)
-    stdit3 = network(case.beside(config["model"]), config["model_config"])
-    predicted = velocity(stdit3, sample.x_t, 1000 * t, recorded, recorded["in/y"])
+    predicted = predict(network(case), sample.x_t, 1000 * t, recorded)[:, :c]
     losses = loss.flow_loss(predicted, sample.target, noisy)
     assert torch.allclose(losses, recorded["loss"], rtol=1e-5, atol=0)
+
+
+def drawn_levels(
+    info: dict[str, Any], recorded: dict[str, Tensor], units: int, window: int, stride: int, chunk: int
+) -> Tensor:
+    """Levels [k] of the stage, and of the end of the window, that were drawn.
+
+    Where it is not said which, they are those of one of the stages and ends all the same.
+    """
+    ends, stages = [0, window - units], range(stride)
+    if "stage" in info:
+        ends, stages = [window - units if info.get("initialization") else 0], [info["stage"]]
+    found = [loss.window_levels(first, units, stage / stride, window) for first in ends for stage in stages]
+    if "t_stage" in recorded:
+        found = [
+            levels
+            for levels in found
+            if torch.allclose(1000 * levels.repeat_interleave(chunk), recorded["t_stage"], rtol=0, atol=1e-3)
+        ]
+    assert found
+    return found[0]
+
+
+def schedule(config: dict[str, Any], recorded: dict[str, Tensor], sample: int) -> Callable[[Tensor], Tensor]:
+    if not config["scheduler"].get("use_timestep_transform"):
+        return torch.clone
+    picture = (recorded[f"in/{side}"][sample].item() for side in ("height", "width"))
+    frames = int(recorded["in/num_frames"][sample])
+    return partial(shift, ratio=shift_ratio(*picture, reference_latents(frames)))
+
+
+def test_a_shifted_window_stays_between_clean_and_almost_noise() -> None:
+    levels = torch.tensor([[0.25, 1.0]]).expand(3, -1)
+    moved = loss.jitter(levels, torch.tensor([[-9.0], [0.0], [9.0]]), steps=4)
+    expected = [[0, 0.1], [0.25, 0.999], [0.999, 0.999]]
+    torch.testing.assert_close(moved, torch.tensor(expected), rtol=0, atol=1e-6)

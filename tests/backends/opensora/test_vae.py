@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longvid.backends.opensora.config import SpatialSize, TemporalSize, VAESize
 from longvid.backends.opensora.vae import (
     OpenSoraCodec,
+    TemporalAutoencoder,
     VideoAutoencoder,
     decode_tiled,
     decoding_dtype,
@@ -31,17 +32,15 @@ def size(config: dict[str, Any]) -> VAESize:
         named = {field.name: said[field.name] for field in fields(kind) if field.name in said}
         return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in named.items()})
 
-    return VAESize(
-        read(SpatialSize, config["spatial"]),
-        read(TemporalSize, config["temporal"]),
-        config["micro_frame_size"],
-        config["micro_batch_size"],
-    )
+    parts = {"spatial": SpatialSize, "temporal": TemporalSize}
+    return read(VAESize, config | {name: read(kind, config[name]) for name, kind in parts.items()})
 
 
-def autoencoder(model: Case) -> VideoAutoencoder:
+def autoencoder(case: Case) -> VideoAutoencoder:
+    """What a recording was made with, or what a model's weights are of."""
+    model = case.beside(case.config["model"]) if "model" in case.config else case
     network = VideoAutoencoder(size(model.config)).eval().requires_grad_(False)
-    network.load_state_dict(model.weights())
+    network.load_state_dict(case.weights())
     return network
 
 
@@ -68,7 +67,21 @@ def replayed(draws: Sequence[Tensor]) -> Callable[[Sequence[int]], Tensor]:
 def test_recording(case: Case) -> None:
     """Every tensor of a recording is an input or is compared; a name of another grammar fails."""
     recorded = case.tensors()
-    network = autoencoder(case.beside(case.config["model"]))
+    network = autoencoder(case)
+    temporal = network.temporal_vae
+
+    def moments(frames: str) -> Tensor:
+        name = f"mom/{frames}"
+        return recorded[name] if name in recorded else temporal.moments(recorded[f"in/x{frames}"])
+
+    def mean(frames: str) -> Tensor:
+        name = f"mean/{frames}"
+        return recorded[name] if name in recorded else posterior(moments(frames), None)
+
+    def latents(key: str) -> Tensor:
+        name = f"pipe_enc_mean/{key}"
+        return recorded[name] if name in recorded else network.encode(recorded[f"pipe_in/{key}"])
+
     for name, tensor in recorded.items():
         match name.split("/"):
             case ["in" | "pipe_in" | "lat_in" | "pipe_draw", *_]:
@@ -81,27 +94,29 @@ def test_recording(case: Case) -> None:
                 draws = [recorded[draw] for draw in sorted(recorded) if draw.startswith(f"pipe_draw/{key}/")]
                 close(network.encode(recorded[f"pipe_in/{key}"], replayed(draws)), tensor)
             case ["pipe_dec", key]:
-                close(network.decode(recorded[f"pipe_enc_mean/{key}"], frames_of(key)), tensor)
+                close(network.decode(latents(key), frames_of(key)), tensor)
             case ["pipe_dec_tz", key]:
-                chunks = network.decode_temporal(recorded[f"pipe_enc_mean/{key}"], frames_of(key))
+                chunks = network.decode_temporal(latents(key), frames_of(key))
                 close(torch.cat(list(chunks), dim=2), tensor)
             case ["lat_dec_tz", key]:
                 chunks = network.decode_temporal(recorded[f"lat_in/{key}"], wanted(key))
                 close(torch.cat(list(chunks), dim=2), tensor)
             case ["mom", frames]:
-                close(network.temporal_vae.moments(recorded[f"in/x{frames}"]), tensor)
+                close(temporal.moments(recorded[f"in/x{frames}"]), tensor)
             case ["mean", frames]:
-                close(posterior(recorded[f"mom/{frames}"], None), tensor)
+                close(posterior(moments(frames), None), tensor)
             case ["std", frames]:
-                moments = recorded[f"mom/{frames}"]
-                close(posterior(moments, torch.ones) - posterior(moments, None), tensor)
+                close(posterior(moments(frames), torch.ones) - posterior(moments(frames), None), tensor)
             case ["dec", frames]:
-                close(network.temporal_vae.decode(recorded[f"mean/{frames}"], int(frames)), tensor)
+                close(temporal.decode(mean(frames), int(frames)), tensor)
             case ["dec_short", key]:
-                latents = recorded[f"in/{key.split('_')[0]}"]
-                close(network.temporal_vae.decode(latents, wanted(key)), tensor)
+                close(temporal.decode(recorded[f"in/{key.split('_')[0]}"], wanted(key)), tensor)
             case ["mid", part]:
-                close(intermediate(network, recorded, part, frames_meant(case, name)), tensor)
+                frames = frames_meant(case, name)
+                seen = watched(temporal, part)
+                temporal.moments(recorded[f"in/x{frames}"])
+                temporal.decode(mean(frames), int(frames))
+                close(seen.pop(), tensor)
             case _:
                 pytest.fail(f"{case.path}: no test knows what {name} is")
 
@@ -118,30 +133,26 @@ def wanted(key: str) -> int:
     return int(found[1])
 
 
-def frames_meant(case: Case, name: str) -> int:
-    """The number of frames that a tensor's meaning names, as "T=17"."""
-    (meaning,) = [key["meaning"] for key in case.about["keys"] if name in key["names"]]
-    found = re.search(r"T=(\d+)", meaning)
-    assert found
-    return int(found[1])
+def frames_meant(case: Case, name: str) -> str:
+    """The number of frames that a tensor's meaning names, as "T=17", or the only one that was recorded."""
+    meanings = [key["meaning"] for key in case.about.get("keys", []) if name in key["names"]]
+    found = re.findall(r"T=(\d+)", " ".join(meanings)) or re.findall(r"in/x(\d+)", " ".join(case.tensors()))
+    assert len(found) == 1, name
+    return found[0]
 
 
-def intermediate(network: VideoAutoencoder, recorded: dict[str, Tensor], part: str, frames: int) -> Tensor:
-    """What a layer gives on the way of so many frames to their mean and back."""
+def watched(temporal: TemporalAutoencoder, part: str) -> list[Tensor]:
+    """Where what a layer gives will be found."""
     layer = {
-        "enc_conv_in": network.temporal_vae.encoder.conv_in,
-        "enc_out": network.temporal_vae.encoder,
-        "post_quant": network.temporal_vae.post_quant_conv,
-        "dec_conv1": network.temporal_vae.decoder.conv1,
-        "dec_out_full": network.temporal_vae.decoder,
+        "enc_conv_in": temporal.encoder.conv_in,
+        "enc_out": temporal.encoder,
+        "post_quant": temporal.post_quant_conv,
+        "dec_conv1": temporal.decoder.conv1,
+        "dec_out_full": temporal.decoder,
     }[part]
     seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    network.temporal_vae.moments(recorded[f"in/x{frames}"])
-    network.temporal_vae.decode(recorded[f"mean/{frames}"], frames)
-    hook.remove()
-    (output,) = seen
-    return output
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    return seen
 
 
 def test_published_size_has_517_tensors() -> None:
@@ -196,10 +207,29 @@ def test_encoding_is_a_function_of_the_video_unless_it_draws() -> None:
 
 
 def test_samples_lie_a_deviation_times_the_draw_from_the_mean() -> None:
-    moments = torch.tensor([1.0, 2.0, 2 * math.log(3), 99.0]).view(1, 4, 1, 1, 1)
+    log_variance = [2 * math.log(3), 99.0, -99.0]
+    moments = torch.tensor([1.0, 2.0, 0.0, *log_variance]).view(1, 6, 1, 1, 1)
     drawn = posterior(moments, lambda shape: torch.full(shape, 2.0))
-    torch.testing.assert_close(drawn.flatten(), torch.tensor([7.0, 2 + 2 * math.exp(10)]))
-    assert posterior(moments, None).flatten().tolist() == [1, 2]
+    expected = torch.tensor([7.0, 2 + 2 * math.exp(10), 2 * math.exp(-15)])
+    torch.testing.assert_close(drawn.flatten(), expected, rtol=1e-6, atol=0)
+    assert posterior(moments, None).flatten().tolist() == [1, 2, 0]
+
+
+def test_frames_still_wanted_fall_below_none() -> None:
+    chunks = small().decode_temporal(torch.zeros(1, 4, 16, 1, 1), 20)
+    # 17, 3, -14 and -31 are wanted: 3, 1, 2 and 3 frames are dropped of four for each latent.
+    assert [chunk.shape[2] for chunk in chunks] == [17, 19, 18, 1]
+
+
+def test_the_norms_of_each_autoencoder_have_its_epsilon() -> None:
+    """Which barely shows in what the last ones give."""
+
+    def epsilons(network: nn.Module) -> set[float]:
+        return {norm.eps for norm in network.modules() if isinstance(norm, nn.GroupNorm)}
+
+    network = small()
+    assert epsilons(network.temporal_vae) == {1e-5}
+    assert epsilons(network.spatial_vae) == {1e-6}
 
 
 def test_a_micro_batch_bounds_the_spatial_decoder() -> None:
