@@ -142,6 +142,8 @@ def _fields(size: type[Any], said: Mapping[str, Any], config: Path) -> dict[str,
             fits = isinstance(value, list) and value and all(type(item) is kind for item in value)
             value = tuple(value) if fits else value
         else:
+            if type(value) is float and value.is_integer():  # as transformers writes `"mlp_ratio": 4.0`
+                value = int(value)
             fits = type(value) is int and value > 0
         if not fits:
             raise UserError(f"{config}: {name} is {value!r}; the published one is {default!r}")
