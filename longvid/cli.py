@@ -13,12 +13,15 @@ import typer
 
 from longvid import __version__
 from longvid.commands.bench import bench
+from longvid.commands.clean import clean
 from longvid.commands.doctor import doctor
 from longvid.commands.models import app as models
 from longvid.commands.new import new
 from longvid.commands.plan import plan
-from longvid.commands.render import render
+from longvid.commands.render import render, resume
 from longvid.commands.schema import schema
+from longvid.commands.takes import takes
+from longvid.commands.verify import verify
 from longvid.errors import LockedError, RenderError, UserError
 
 app = typer.Typer(
@@ -44,7 +47,7 @@ def longvid(
     """Long films from a timeline of prompts."""
 
 
-for command in (render, plan, new, schema, bench, doctor):
+for command in (render, resume, takes, verify, clean, plan, new, schema, bench, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from longvid.backends import Carry, Rung, VideoCodec
 from longvid.denoise import Finished, WindowState
 from longvid.errors import RenderError
+from longvid.identities import Identities
+from longvid.keeping import Kept
 from longvid.plan import RenderPlan
 from longvid.progress import ChunkSaved
-from longvid.state import Chunk, WorkDirectory
+from longvid.state import Chunk, WorkDirectory, load_state
 from longvid.video import post, writer
 
 PREVIEW_SECONDS = 10.0
@@ -45,12 +48,16 @@ class Finishing:
     def __init__(
         self,
         planned: RenderPlan,
-        names: Sequence[str],
+        names: Identities,
         work: WorkDirectory,
         device: torch.device,
         beside: bool | None = None,
+        *,
+        done: Sequence[int] = (),
+        carry: Carry | None = None,
     ) -> None:
-        """``beside``: whether there is a thread; None where the device decides."""
+        """``beside``: whether there is a thread; None where the device decides. ``done``: frames of each
+        chunk that is on disk already, and ``carry`` the codec's behind them."""
         self.planned = planned
         self.names = names
         self.work = work
@@ -58,15 +65,34 @@ class Finishing:
         self.codec: VideoCodec | None = None
         self.rung: str | None = None
         self.beside = True
-        self.chunks_done = 0
-        self.frames_done = 0
-        self.carry: Carry = {}
-        self.frames_left = [0] * len(planned.runs)
-        for unit in planned.units:
-            self.frames_left[unit.run] += unit.frames
+        self.carry: Carry = carry or {}
+        self.written = list(done)
+        """Frames of each chunk on disk. A codec that holds some back gives them in a later one."""
+        self._count()
         on_card = device.type == "cuda"
         self.thread = ThreadPoolExecutor(1) if (on_card if beside is None else beside) else None
         self.stream = torch.cuda.Stream(device) if on_card and self.thread is not None else None
+
+    def replan(self, planned: RenderPlan, names: Identities) -> None:
+        """Go on under another plan, in which what is done is as it is; no chunk is at hand."""
+        self.planned, self.names = planned, names
+        self._count()
+
+    @property
+    def chunks_done(self) -> int:
+        return len(self.written)
+
+    @property
+    def frames_done(self) -> int:
+        return sum(self.written)
+
+    def _count(self) -> None:
+        """The frames that each run has still to get."""
+        self.frames_left = [0] * len(self.planned.runs)
+        for unit in self.planned.units:
+            self.frames_left[unit.run] += unit.frames
+        for unit, frames in zip(self.planned.units, self.written, strict=False):
+            self.frames_left[unit.run] -= frames
 
     def use(self, load: Callable[[], VideoCodec], rung: Rung) -> None:
         """Decode with the codec that ``load`` gives from here on; no chunk is at hand.
@@ -115,7 +141,9 @@ class Finishing:
             encoded = time.monotonic()
             chunk = Chunk(
                 index=unit.index,
-                identity=self.names[unit.index],
+                identity=self.names.chunks[unit.index],
+                latents_identity=self.names.latents[unit.index],
+                conditions=self.names.conditions[unit.index],
                 frames=len(pixels),
                 seconds={
                     "denoise": clean.denoise_seconds,
@@ -125,13 +153,13 @@ class Finishing:
                 latents=clean.finished.latents,
                 segment=segment,
                 state=clean.state,
+                state_identity="" if clean.state is None else self.names.of_state(clean.state.step),
                 carry=carry,
                 rung=self.rung,
             )
             self.work.save_chunk(chunk)
         self.carry = carry
-        self.chunks_done += 1
-        self.frames_done += len(pixels)
+        self.written.append(len(pixels))
         self.frames_left[unit.run] -= len(pixels)
         if ends_run and self.frames_left[unit.run]:
             raise RenderError(
@@ -160,10 +188,18 @@ class Preview:
     def due(self) -> bool:
         return time.monotonic() >= self.due_at
 
-    def rebuild(self) -> int:
-        """Returns its number of frames."""
+    def rebuild(self, chunks: int) -> int:
+        """Of the first ``chunks`` chunks; returns its number of frames."""
         began = time.monotonic()
-        frames = writer.join(self.work.segments(), self.work.preview, self.fps)
+        frames = writer.join(self.work.segments(chunks), self.work.preview, self.fps)
         now = time.monotonic()
         self.due_at = now + max(PREVIEW_SECONDS, (now - began) / PREVIEW_SHARE)
         return frames
+
+
+def again(kept: Kept, device: torch.device) -> Iterator[Clean]:
+    """The clean latents that an earlier render left, one at a time."""
+    for chunk in kept.again:
+        state = None if chunk.state is None else load_state(chunk.state, device)[0]
+        latents = load_file(chunk.latents, str(device))["latents"]
+        yield Clean(Finished(chunk.unit, latents), state, 0.0)

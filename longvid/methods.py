@@ -79,18 +79,19 @@ def enter_steps(method: str, runs: Sequence[int], steps: int, window: int, given
     ``runs``: the units in each run, all at least 1. ``steps``: S, the denoising steps of a unit. ``window``:
     K, the noisy units in the window. The first unit after a cut enters at enter(i - 1) + S, when the last one
     before it is finished, and the rest of its run counts from there. The first ``given`` units of the film
-    are clean before it begins (enter = -S), and the first run counts from the one behind them. Raises
+    are clean before it begins (enter = -S), and their run counts from the one behind them. Raises
     UserError for an unknown method, and for a progressive one where S is not a multiple of K.
     """
     if method not in METHODS:
         raise UserError(f"method: {method!r} is unknown; known: {', '.join(METHODS)}")
     if window < 1 or not runs or min(runs) < 1:
         raise ValueError(f"the window and every run need at least one unit: {window}, {tuple(runs)}")
-    if not 0 <= given < runs[0]:
-        raise ValueError(f"of the first run's {runs[0]} units, {given} cannot be given: one must be new")
+    if not 0 <= given < sum(runs):
+        raise ValueError(f"of {sum(runs)} units, {given} cannot be given: one must be new")
     enter_in_run = _ENTER[method]
-    new = [runs[0] - given, *runs[1:]]
-    lengths = [enter_in_run(units - 1, steps, window) + steps for units in new]
+    ends = accumulate(runs)
+    new = [min(units, max(end - given, 0)) for units, end in zip(runs, ends, strict=True)]
+    lengths = [enter_in_run(units - 1, steps, window) + steps if units else 0 for units in new]
     starts = accumulate(lengths[:-1], initial=0)
     return (-steps,) * given + tuple(
         start + enter_in_run(i, steps, window)

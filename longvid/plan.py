@@ -20,7 +20,7 @@ from longvid.settings import Overrides as Overrides
 from longvid.settings import Settings, settle
 from longvid.spans import Span, end_error, snap, spans
 from longvid.timeline import Timeline
-from longvid.times import length, round_half_up
+from longvid.times import clock, length, parse_time, round_half_up
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class RenderPlan:
     method: str
     solver: str
     prompts: tuple[str, ...]
-    """Distinct full texts, style included, in order of use."""
+    """Distinct full texts, style included, sorted."""
     negatives: tuple[str, ...]
     """One for each prompt; "" for none."""
     shots: tuple[ShotPlan, ...]
@@ -106,6 +106,8 @@ class RenderPlan:
     """Whole factor by which the film is enlarged for the file."""
     crf: int
     """H.264 constant rate factor of the file."""
+    given: int = 0
+    """Units at the film's start that are kept as they are, whatever their conditions."""
 
     @property
     def spec(self) -> FilmSpec:
@@ -196,6 +198,8 @@ def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = Non
             chunk += count
         runs.append(chunk)
 
+    if overrides.branch_at is not None:
+        units = _branched(units, overrides, fps, requested[-1].end_frame)
     evaluations, calls = _cost(geometry, settings, runs, units)
     return RenderPlan(
         title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
@@ -229,13 +233,17 @@ def _runs(timeline: Timeline) -> list[range]:
 
 
 def _texts(timeline: Timeline) -> tuple[list[tuple[str, str]], list[int]]:
-    """The film's distinct (prompt with its style, negative), in order of use, and which one each shot has."""
+    """The film's distinct (prompt with its style, negative), and which one each shot has.
+
+    Sorted, not in order of use: a network adds up over the prompts of a window in their order, and two films
+    that share a window shall have its very bits.
+    """
     of_shot: list[tuple[str, str]] = []
     for shot in timeline.shots:
         prompt = f"{shot.prompt}, {timeline.style}" if timeline.style else shot.prompt
         negative = shot.negative if shot.negative is not None else timeline.negative or ""
         of_shot.append((prompt, negative))
-    place = {text: index for index, text in enumerate(dict.fromkeys(of_shot))}
+    place = {text: index for index, text in enumerate(sorted(set(of_shot)))}
     return list(place), [place[text] for text in of_shot]
 
 
@@ -271,6 +279,22 @@ def _units(
             frames=borders[chunk + k + 1] - borders[chunk + k],
             decoded_frames=decoded[chunk + k],
         )
+
+
+def _branched(
+    units: Sequence[UnitPlan], overrides: Overrides, fps: Fraction, end_frame: int
+) -> list[UnitPlan]:
+    """The units with another seed from the chunk border that is nearest to a time on."""
+    assert overrides.branch_at is not None
+    try:
+        at_frame = round_half_up(parse_time(overrides.branch_at).seconds(fps) * fps)
+    except ValueError as error:
+        raise UserError(f"--from: {error}") from error
+    starts = list(accumulate((unit.frames for unit in units), initial=0))[:-1]
+    if at_frame >= end_frame:
+        raise UserError(f"--from {overrides.branch_at}: the film ends at {clock(end_frame / fps)}")
+    first = min(range(len(units)), key=lambda k: abs(starts[k] - at_frame))
+    return [unit if unit.index < first else replace(unit, seed=overrides.branch_seed) for unit in units]
 
 
 def _cost(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -11,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from longvid.errors import LockedError, RenderError, UserError
@@ -83,6 +83,8 @@ class Stepped:
     fps: float
     seconds: float
     """Since the first evaluation began."""
+    begun_at: int = 0
+    """Evaluations that an earlier render had done."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,10 @@ class Done:
     frames: int
     fps: float
     seconds: float
-    """From the first evaluation to the film."""
+    """From the first evaluation to the film; 0 where it was there already."""
     bytes: int
+    kept_frames: int = 0
+    """Frames that an earlier render left."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +179,13 @@ def clock(frames: int, fps: float) -> str:
 
 def seconds_left(event: Stepped) -> float:
     """From the evaluations done so far."""
-    return event.seconds / event.step * (event.evaluations - event.step)
+    return event.seconds / (event.step - event.begun_at) * (event.evaluations - event.step)
 
 
 def frames_a_second(event: Stepped) -> float:
     """Frames of film that the evaluations done so far amount to, a second."""
-    return event.frames * event.step / event.evaluations / max(event.seconds, 1e-9)
+    done = (event.step - event.begun_at) / event.evaluations
+    return event.frames * done / max(event.seconds, 1e-9)
 
 
 def summary(event: Began) -> str:
@@ -193,7 +198,9 @@ def summary(event: Began) -> str:
 
 
 def finished(event: Done) -> str:
-    rate = event.frames / max(event.seconds, 1e-9)
+    if not event.seconds:
+        return f"{clock(event.frames, event.fps)} of film is there already, nothing to do"
+    rate = (event.frames - event.kept_frames) / event.seconds
     return (
         f"{clock(event.frames, event.fps)} of film in {duration(event.seconds)} "
         f"({rate:.1f} frames/s), {event.bytes / 1e6:.1f} MB"
@@ -202,13 +209,10 @@ def finished(event: Done) -> str:
 
 def standing(event: Stopped) -> str:
     """How things stand, and what to do next."""
-    if not event.chunks_done:
-        return f"{event.why}; no chunk was finished, so the same command starts anew"
-    return (
-        f"{event.why}; {event.chunks_done} of {event.chunks} chunks "
-        f"({clock(event.frames_done, event.fps)} of {clock(event.frames, event.fps)}) are kept, "
-        f"see {Path(event.work) / 'preview.mp4'}; --fresh moves them aside and starts anew"
-    )
+    kept = f"{event.chunks_done} of {event.chunks} chunks"
+    if event.chunks_done:
+        kept += f" ({clock(event.frames_done, event.fps)} of {clock(event.frames, event.fps)})"
+    return f"{event.why}; {kept} are kept; to go on: longvid resume {shlex.quote(event.work)}"
 
 
 # JSON lines

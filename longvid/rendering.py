@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import platform
 import time
 from collections import deque
@@ -17,19 +16,22 @@ from typing import Any
 
 import torch
 
-from longvid import __version__, plugins, timeline
+from longvid import __version__, exchange, timeline
 from longvid.backends import RESIDENT, Backend, Dtype, Film, Geometry, Rung, Runtime, Text
 from longvid.denoise import Finished, WindowState, denoise
 from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
 from longvid.document import show as display
 from longvid.errors import RenderError, UserError
-from longvid.finishing import Clean, Finishing, Preview
+from longvid.finishing import Clean, Finishing, Preview, again
 from longvid.guidance import classifier_free
+from longvid.identities import Identities, identities
+from longvid.joining import join_film
+from longvid.keeping import given, go_on, is_done, keep
 from longvid.memory import first_fitting
 from longvid.methods import METHODS
 from longvid.noise import per_unit
-from longvid.plan import RenderPlan, plan
+from longvid.plan import RenderPlan
 from longvid.processes import SOLVERS
 from longvid.progress import (
     Began,
@@ -42,10 +44,16 @@ from longvid.progress import (
     Show,
     Stepped,
 )
+from longvid.request import Request
 from longvid.settings import Overrides
-from longvid.state import WorkDirectory, check_free, checksum, identities, work_directory
+from longvid.state import (
+    WorkDirectory,
+    check_free,
+    checksum,
+    read_sealed,
+    work_directory,
+)
 from longvid.timeline import Timeline
-from longvid.video import writer
 
 
 def render(
@@ -78,12 +86,12 @@ def render(
         parsed = timeline.load(Path(source))
     else:
         parsed = source if isinstance(source, Timeline) else timeline.build(source)
-    backend = plugins.choose(parsed, model).backend
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
+    request = Request(parsed, model, overrides, device, dtype, compile)
     film = film_path(parsed, output)
-    planned = plan(parsed, backend, overrides)
+    backend = request.choose().backend
     happening = events(
-        planned,
+        request.plan(backend),
         backend,
         film,
         device=device,
@@ -91,6 +99,7 @@ def render(
         compile=compile,
         overwrite=overwrite,
         fresh=fresh,
+        request=request,
     )
     for event in happening:
         if show is not None:
@@ -121,15 +130,18 @@ def events(
     compile: bool = False,
     overwrite: bool = False,
     fresh: bool = False,
-) -> Generator[Event, None, None]:
-    """Render the plan, event by event; the last one is Done.
+    request: Request | None = None,
+) -> Generator[Event, Request | None, None]:
+    """Render the plan, event by event, going on from what an earlier render left; the last one is Done.
 
-    Whatever an event speaks of is on disk, so closing the iterator between two of them stops the render
-    cleanly. Raises as ``render`` does.
+    A request that is sent in answer to Stepped takes the plan's place, if it changes nothing that has entered
+    the window by then; Noted says whether it does. ``request`` is what the plan was made of; with it `longvid
+    resume` can go on without the timeline's file. Whatever an event speaks of is on disk, so closing the
+    iterator between two of them stops the render cleanly. Raises as ``render`` does.
     """
     where = choose_device(device)
     what = choose_dtype(dtype, where)
-    check_free(output, fresh=fresh, overwrite=overwrite)
+    check_free(output, overwrite=overwrite)
     if where.type == "cpu":
         keep_memory()
     rungs = backend.rungs(planned.spec, what.itemsize)
@@ -141,7 +153,7 @@ def events(
         yield Noted(f"memory: {rungs[0].says}")
     film = backend.for_film(planned.spec, runtime)
     with work_directory(output, fresh=fresh, overwrite=overwrite) as work:
-        yield from _render(planned, backend, film, rungs, runtime, output, work)
+        yield from _render(planned, backend, film, rungs, runtime, output, work, request)
 
 
 def _render(
@@ -152,24 +164,61 @@ def _render(
     runtime: Runtime,
     output: Path,
     work: WorkDirectory,
-) -> Iterator[Event]:
+    request: Request | None,
+) -> Generator[Event, Request | None, None]:
     """From the loaded model to the film, on the first of the rungs; on the next one where memory runs out."""
-    names = identities(planned, backend.geometry, film.fingerprint, _name(runtime.dtype))
-    effective = planned.effective()
-    work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
-    run = _run(planned, runtime)
+
+    def named(planned: RenderPlan) -> Identities:
+        kept_as_they_are = given(work, planned.given)
+        return identities(planned, backend.geometry, film.fingerprint, _name(runtime.dtype), kept_as_they_are)
+
+    exchange.finish(work.path)
+    names = named(planned)
+    first_chunks = [unit.chunk == 0 for unit in planned.units]
+    kept = keep(work, names, first_chunks, runtime.device)
+    for path in kept.damaged:
+        yield Noted(f"{path}: is not what was written there, and is not used", warning=True)
+    effective = {key: value for key, value in planned.effective().items() if key != "sha256"}
+    run = _run(planned, runtime, film.fingerprint)
+    if is_done(work, kept, planned, output):
+        work.clear_stop()
+        yield Done(str(output), planned.frames, float(planned.fps), 0.0, output.stat().st_size)
+        return
+    yield from go_on(work, kept, planned, run)
+    if (before := read_sealed(work.path / "run.json") or {}).get("film"):
+        run["film"] = before["film"]  # that of before has the name until another takes it
+    work.write_plan(effective)
     work.write_run({**run, "status": "unfinished"})
-    standing = _Standing(from_text(_unit_shape(planned, backend.geometry), runtime.device))
-    finishing = Finishing(planned, names, work, runtime.device)
+    if request is not None:
+        work.write_request(request.content())
+
+    empty = from_text(_unit_shape(planned, backend.geometry), runtime.device)
+    ended = replace(empty, step=names.end if kept.units == len(planned.units) else 0)
+    start = kept.state or ended
+    standing = _Standing(start, again(kept, runtime.device), start.step)
+    finishing = Finishing(planned, names, work, runtime.device, done=kept.frames, carry=kept.carry)
     preview = Preview(work, planned.fps)
     down = list(rungs)
     try:
         while True:
             try:
-                yield from _on_rung(
+                edited = yield from _on_rung(
                     planned, backend.geometry, film, down[0], runtime, output, standing, finishing, preview
                 )
-                break
+                if edited is None:
+                    break
+                new = edited.plan(backend)
+                new_names = named(new)
+                if _in_window(names, new_names, standing.state.step, finishing.chunks_done):
+                    planned, names, effective = new, new_names, new.effective()
+                    finishing.replan(planned, names)
+                    work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
+                    work.write_request(edited.content())
+                    yield Noted("the edit is taken over")
+                else:
+                    why = "the edit reaches chunks that are finished or in the window; it is not taken over"
+                    yield Noted(why, warning=True)
+                continue
             except torch.OutOfMemoryError as error:
                 if len(down) == 1:
                     raise RenderError(
@@ -186,16 +235,36 @@ def _render(
             work.write_run({**run, "status": "unfinished"})
             yield Noted(f"memory ran out; goes on from the last step: {down[0].says}", warning=True)
             film = backend.for_film(planned.spec, runtime)
+    except (GeneratorExit, KeyboardInterrupt) as stop:
+        # Stopped: what is finished is saved, if there is time, and where the loop stands between two chunks.
+        if isinstance(stop, GeneratorExit):
+            for clean in standing.unsaved():
+                finishing.start(clean).result()
+        # While an earlier render's chunks are decoded again, the one that it left still stands.
+        if finishing.chunks_done == names.finished(standing.state.step):
+            work.save_stop(standing.state, finishing.carry, names.of_state(standing.state.step))
+        raise
     finally:
         finishing.close()
         if finishing.frames_done:
             with suppress(RenderError):  # of a full disk, say: the reason for being here says it already
-                preview.rebuild()
+                preview.rebuild(finishing.chunks_done)
 
-    writer.join(work.segments(), output, planned.fps, _chapters(planned), _metadata(planned, effective))
+    join_film(work, effective, __version__, output)
     seconds = time.monotonic() - (standing.began_at or 0)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
-    yield Done(str(output), planned.frames, float(planned.fps), seconds, output.stat().st_size)
+    work.clear_stop()
+    kept_frames = sum(unit.frames for unit in planned.units[: kept.units])
+    size = output.stat().st_size
+    yield Done(str(output), planned.frames, float(planned.fps), seconds, size, kept_frames)
+
+
+def _in_window(before: Identities, after: Identities, step: int, chunks_done: int) -> bool:
+    """Whether an edit leaves all that is finished, and all that has entered before this step, as it is."""
+    return (
+        before.of_state(step) == after.of_state(step)
+        and before.chunks[:chunks_done] == after.chunks[:chunks_done]
+    )
 
 
 @dataclass
@@ -203,12 +272,26 @@ class _Standing:
     """Where a render stands, to go on from when memory runs out."""
 
     state: WindowState
+    again: Iterator[Clean]
+    """Chunks of an earlier render that are only decoded again."""
+    begun_at: int = 0
+    """The global step that this render goes on from."""
     began_at: float | None = None
     """Monotonic seconds of the first evaluation."""
     waiting: deque[Clean] = field(default_factory=deque)
     """Finished chunks that are not on disk yet."""
     saving: Future[ChunkSaved] | None = None
     """Of the first of them."""
+
+    def unsaved(self) -> Iterator[Clean]:
+        """The waiting chunks, but for one that has been saved by now."""
+        if self.saving is not None:
+            self.saving.result()
+            self.saving = None
+            self.waiting.popleft()
+        while self.waiting:
+            yield self.waiting[0]
+            self.waiting.popleft()
 
 
 def _on_rung(
@@ -221,8 +304,11 @@ def _on_rung(
     standing: _Standing,
     finishing: Finishing,
     preview: Preview,
-) -> Iterator[Event]:
-    """What is left of the film, with the model held in one way."""
+) -> Generator[Event, Request | None, Request | None]:
+    """What is left of the film, with the model held in one way.
+
+    A request that is sent in answer to Stepped ends it behind that step, and is what it returns.
+    """
     yield Loading("reading the prompts")
     text, too_long = encode_prompts(film, planned)
     if standing.saving is not None:
@@ -231,7 +317,7 @@ def _on_rung(
             standing.saving = None  # There is more room now: it is tried again.
     finishing.use(film.codec, rung)
 
-    def saved(*, all_of_it: bool) -> Iterator[Event]:
+    def saved(*, all_of_it: bool) -> Generator[Event, Request | None, None]:
         """What has become of the waiting chunks; more than one of them is waited for."""
         while standing.waiting:
             if standing.saving is None:
@@ -243,7 +329,7 @@ def _on_rung(
             standing.waiting.popleft()
             yield chunk
             if preview.due() and finishing.frames_done:
-                yield PreviewWritten(str(finishing.work.preview), preview.rebuild())
+                yield PreviewWritten(str(finishing.work.preview), preview.rebuild(finishing.chunks_done))
 
     resumed = time.monotonic()
     if standing.began_at is None:
@@ -252,6 +338,9 @@ def _on_rung(
             yield Noted(line, warning=True)
         yield _began(planned, output, runtime)
     denoising = 0.0
+    for left in standing.again:
+        standing.waiting.append(left)
+        yield from saved(all_of_it=False)
     for state, finished in _windows(planned, geometry, film, text, standing.state):
         standing.state = state
         denoising += time.monotonic() - resumed
@@ -260,9 +349,13 @@ def _on_rung(
             standing.waiting.append(Clean(clean, behind, denoising))
             denoising = 0.0
         yield from saved(all_of_it=False)
-        yield _stepped(planned, state, finishing, time.monotonic() - standing.began_at)
+        edited = yield _stepped(planned, state, finishing, standing)
+        if edited is not None:
+            yield from saved(all_of_it=True)
+            return edited
         resumed = time.monotonic()
     yield from saved(all_of_it=True)
+    return None
 
 
 def _began(planned: RenderPlan, output: Path, runtime: Runtime) -> Began:
@@ -288,7 +381,7 @@ def _windows(
 ) -> Iterator[tuple[WindowState, list[Finished]]]:
     """The denoising loop from this state on."""
     return denoise(
-        METHODS[planned.method](planned.runs, planned.steps, planned.window),
+        METHODS[planned.method](planned.runs, planned.steps, planned.window, given=planned.given),
         state,
         predict=classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units]),
         schedule=film.schedule,
@@ -303,23 +396,6 @@ def _unit_shape(planned: RenderPlan, geometry: Geometry) -> tuple[int, int, int,
     """(c, l, h, w) of one unit."""
     width, height = (side // geometry.pixel_stride for side in planned.size)
     return (geometry.channels, geometry.chunk_latents, height, width)
-
-
-def _chapters(planned: RenderPlan) -> list[writer.Chapter]:
-    return [
-        writer.Chapter(shot.title or shot.prompt, shot.start_frame, shot.end_frame) for shot in planned.shots
-    ]
-
-
-def _metadata(planned: RenderPlan, effective: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "title": planned.title,
-        "prompts": json.dumps([shot.prompt for shot in planned.shots], ensure_ascii=False),
-        "seed": str(planned.seed),
-        "model": planned.model,
-        "longvid": __version__,
-        "plan": effective["sha256"],
-    }
 
 
 def encode_prompts(film: Film, planned: RenderPlan) -> tuple[Text, list[str]]:
@@ -343,7 +419,7 @@ def encode_prompts(film: Film, planned: RenderPlan) -> tuple[Text, list[str]]:
     return film.text(prompts, negatives, mix), too_long
 
 
-def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, seconds: float) -> Stepped:
+def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, standing: _Standing) -> Stepped:
     shot = planned.shots[planned.units[min(finishing.chunks_done, len(planned.units) - 1)].shot]
     return Stepped(
         step=state.step,
@@ -357,11 +433,12 @@ def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, seco
         frames_done=finishing.frames_done,
         frames=planned.frames,
         fps=float(planned.fps),
-        seconds=seconds,
+        seconds=time.monotonic() - (standing.began_at or 0),
+        begun_at=standing.begun_at,
     )
 
 
-def _run(planned: RenderPlan, runtime: Runtime) -> dict[str, Any]:
+def _run(planned: RenderPlan, runtime: Runtime, fingerprint: str) -> dict[str, Any]:
     """What the bits depend on, beside the plan."""
     packages = ("torch", "numpy", "av", "safetensors")
     return {
@@ -372,6 +449,7 @@ def _run(planned: RenderPlan, runtime: Runtime) -> dict[str, Any]:
         "dtype": _name(runtime.dtype),
         "rung": runtime.rung,
         "compiled": runtime.compile,
+        "fingerprint": fingerprint,
         "model": planned.model,
         "seed": planned.seed,
     }

@@ -22,7 +22,8 @@ class Overrides:
     """What the command line sets; None leaves the timeline's value.
 
     ``seed`` replaces the film's seed (a shot's own stays), ``guidance`` that of the film and of every shot.
-    ``draft`` halves the steps with the same noise.
+    ``draft`` halves the steps with the same noise. ``branch_at``: a time as in a timeline; from there
+    on every chunk has the seed ``branch_seed``.
     """
 
     seed: int | None = None
@@ -31,6 +32,8 @@ class Overrides:
     method: str | None = None
     solver: Solver = "euler"
     draft: bool = False
+    branch_at: str | None = None
+    branch_seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,29 +21,29 @@ import glob
 import hashlib
 import json
 import os
+import re
+import shutil
 import socket
 import sys
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from longvid.backends import Carry, Geometry
+from longvid.backends import Carry
 from longvid.denoise import WindowState
 from longvid.errors import LockedError, RenderError, UserError
-from longvid.methods import enter_steps
-from longvid.plan import RenderPlan, digest
+from longvid.plan import digest
 
-NUMERICS = 1
-"""Raised when a version of longvid gives other numbers for the same plan, so that chunks are not mixed."""
+FOLDERS = ("latents", "segments", "states", "chunks")
+SHEETS = ("plan.json", "run.json", "request.json")
 STATE_BYTES = 1 << 30
 """The states together stay under this; the oldest go first."""
 
@@ -61,10 +61,10 @@ def replacing(path: Path, *, commit: bool = True) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.part")  # no longer than a work directory's name
     try:
         yield partial
-        _sync(partial)
+        sync(partial)
         os.replace(partial, path)
         if commit:
-            _sync(path.parent)
+            sync(path.parent)
     except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -79,7 +79,8 @@ def write(path: Path, content: bytes, *, commit: bool = True) -> None:
         file.write(content)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put a file's content, or the names in a folder, on disk."""
     if path.is_dir() and sys.platform == "win32":
         return  # a folder cannot be opened there; NTFS journals the rename itself
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -97,9 +98,14 @@ def checksum(path: Path) -> str:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """A JSON file whose key ``sha256`` seals all other keys."""
-    sealed = {**content, "sha256": digest(content)}
-    text = json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write(path, text.encode(errors="backslashreplace"))  # JSON's own escapes, for a file name that is no text
+    write(path, sealed(content))
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """What ``write_sealed`` writes."""
+    text = json.dumps({**content, "sha256": digest(content)}, indent=2, ensure_ascii=False, allow_nan=False)
+    # With JSON's own escapes for a file name that is no text.
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
@@ -112,53 +118,6 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     return content if seal == digest(content) else None
 
 
-# Identities
-
-
-def identities(plan: RenderPlan, geometry: Geometry, fingerprint: str, dtype: str) -> tuple[str, ...]:
-    """Each unit's identity: two plans that give a unit the same one give it the same latents and frames.
-
-    A chain: the identity of the unit before, and the conditions of every unit that shares a window with it,
-    which are those with enter(j) < enter(i) + S. ``fingerprint`` is the loaded model's, ``dtype`` the one its
-    network runs in. Device and thread count are no part of it: they change bits, not conditions.
-    """
-    enter = enter_steps(plan.method, plan.runs, plan.steps, plan.window)
-    film = {
-        "numerics": NUMERICS,
-        "model": plan.model,
-        "model_options": dict(plan.model_options),
-        "fingerprint": fingerprint,
-        "dtype": dtype,
-        "geometry": [geometry.chunk_latents, geometry.chunk_frames, geometry.first_chunk_frames],
-        "size": plan.size,
-        "fps": str(plan.fps),
-        "steps": plan.steps,
-        "window": plan.window,
-        "method": plan.method,
-        "solver": plan.solver,
-        "scale": plan.scale,
-        "crf": plan.crf,
-    }
-    conditions = [
-        {
-            "mix": [[plan.prompts[p], plan.negatives[p], weight] for p, weight in unit.mix],
-            "guidance": unit.guidance,
-            "seed": unit.seed,
-            "chunk": unit.chunk,
-            "enter": enter[unit.index],
-            "frames": unit.frames,
-        }
-        for unit in plan.units
-    ]
-    chain = []
-    before = digest(film)
-    for i in range(len(plan.units)):
-        end = next((j for j in range(i, len(enter)) if enter[j] >= enter[i] + plan.steps), len(enter))
-        before = digest([before, conditions[i:end]])
-        chain.append(before)
-    return tuple(chain)
-
-
 # States
 
 
@@ -166,17 +125,21 @@ def identities(plan: RenderPlan, geometry: Geometry, fingerprint: str, dtype: st
 class Chunk:
     """A finished chunk, all of it that is kept. ``segment`` is None where the codec held back every frame.
 
+    Its identities are those of identities.py: of its frames, its latents, and its unit's own conditions.
     ``state`` and ``carry`` are the loop's and the codec's behind it; the state is None where one evaluation
     finished several chunks and this is not the last of them: only behind the last can one go on.
     """
 
     index: int
     identity: str
+    latents_identity: str
+    conditions: str
     frames: int
     seconds: Mapping[str, float]
     latents: Tensor
     segment: bytes | None
     state: WindowState | None
+    state_identity: str
     carry: Carry
     rung: str | None = None
     """How the model was held, where that changed pixels."""
@@ -187,13 +150,9 @@ def save_state(state: WindowState, carry: Carry, identity: str) -> bytes:
     tensors = {"latents": state.latents, **{f"carry.{name}": tensor for name, tensor in carry.items()}}
     if state.memory is not None:
         tensors["memory"] = state.memory
-    described = {
-        "step": json.dumps(state.step),
-        "units": json.dumps(state.units),
-        "levels": json.dumps(state.levels),
-        "identity": identity,
-    }
-    return _safetensors(tensors, described)
+    described = {"step": state.step, "units": state.units, "levels": state.levels, "identity": identity}
+    # One key: safetensors writes several in an order that changes from file to file.
+    return _safetensors(tensors, {"state": json.dumps(described)})
 
 
 def _safetensors(tensors: Mapping[str, Tensor], described: dict[str, str] | None = None) -> bytes:
@@ -205,15 +164,25 @@ def _safetensors(tensors: Mapping[str, Tensor], described: dict[str, str] | None
     return save(alone, described)
 
 
+def state_identity(path: Path) -> str | None:
+    """What ``save_state`` was given; None for a file that is no state."""
+    try:
+        with safe_open(path, "pt") as file:
+            identity = json.loads(file.metadata()["state"])["identity"]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    return str(identity)
+
+
 def load_state(path: Path, device: torch.device) -> tuple[WindowState, Carry]:
     """What ``save_state`` wrote, bit for bit."""
     with safe_open(path, "pt", device=str(device)) as file:
-        described = file.metadata()
+        described = json.loads(file.metadata()["state"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
     state = WindowState(
-        step=json.loads(described["step"]),
-        units=tuple(json.loads(described["units"])),
-        levels=tuple(json.loads(described["levels"])),
+        step=described["step"],
+        units=tuple(described["units"]),
+        levels=tuple(described["levels"]),
         latents=tensors.pop("latents"),
         memory=tensors.pop("memory", None),
     )
@@ -228,24 +197,51 @@ class WorkDirectory:
     """An open work directory; this process holds its lock."""
 
     path: Path
-    states: deque[tuple[Path, int]] = field(default_factory=deque)
-    """States on disk and their sizes, oldest first."""
+    states: dict[int, int] = field(default_factory=dict)
+    """Sizes of the states on disk, by the chunk that they are behind."""
 
     @property
     def preview(self) -> Path:
         return self.path / "preview.mp4"
 
+    def record(self, chunk: int) -> Path:
+        return self.path / "chunks" / f"{chunk:06d}.json"
+
+    def latents(self, chunk: int) -> Path:
+        return self.path / "latents" / f"{chunk:06d}.safetensors"
+
     def segment(self, chunk: int) -> Path:
         return self.path / "segments" / f"{chunk:06d}.mp4"
 
-    def segments(self) -> list[Path]:
-        return sorted((self.path / "segments").glob("*.mp4"))
+    def state(self, chunk: int) -> Path:
+        return self.path / "states" / f"{chunk:06d}.safetensors"
+
+    @property
+    def stop_state(self) -> Path:
+        return self.path / "states" / "stop.safetensors"
+
+    @property
+    def stop_record(self) -> Path:
+        return self.path / "states" / "stop.json"
+
+    def segments(self, chunks: int) -> list[Path]:
+        """Of the first ``chunks`` chunks; a codec that holds frames back may leave out one."""
+        return [path for chunk in range(chunks) if (path := self.segment(chunk)).exists()]
 
     def write_plan(self, effective: Mapping[str, Any]) -> None:
         write_sealed(self.path / "plan.json", effective)
 
+    def write_request(self, request: Mapping[str, Any]) -> None:
+        write_sealed(self.path / "request.json", request)
+
     def write_run(self, run: Mapping[str, Any]) -> None:
         write_sealed(self.path / "run.json", run)
+
+    def announce(self, film: Path) -> None:
+        """Note in ``run.json`` that this film is about to take its name: after a kill, before or behind that,
+        what has the name is known as a render's own."""
+        run = read_sealed(self.path / "run.json") or {}
+        self.write_run({**run, "next_film": checksum(film)})
 
     def save_chunk(self, chunk: Chunk) -> None:
         """The chunk's files, and then the record that makes it count."""
@@ -254,70 +250,198 @@ class WorkDirectory:
         if chunk.segment is not None:
             files[f"segments/{name}.mp4"] = chunk.segment
         if chunk.state is not None:
-            files[f"states/{name}.safetensors"] = save_state(chunk.state, chunk.carry, chunk.identity)
+            files[f"states/{name}.safetensors"] = save_state(chunk.state, chunk.carry, chunk.state_identity)
         for file, content in files.items():
             write(self.path / file, content, commit=False)
         record = {
             "chunk": chunk.index,
             "identity": chunk.identity,
+            "latents": chunk.latents_identity,
+            "conditions": chunk.conditions,
             "frames": chunk.frames,
+            "step": None if chunk.state is None else chunk.state.step,
             "seconds": {hop: round(seconds, 4) for hop, seconds in chunk.seconds.items()},
             "files": {file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
             **({} if chunk.rung is None else {"rung": chunk.rung}),
         }
         write_sealed(self.path / "chunks" / f"{name}.json", record)
         if chunk.state is not None:
-            state = f"states/{name}.safetensors"
-            self.states.append((self.path / state, len(files[state])))
+            self.states[chunk.index] = len(files[f"states/{name}.safetensors"])
             self._prune()
 
+    def save_stop(self, state: WindowState, carry: Carry, identity: str) -> None:
+        """The state between two chunks, where a render stops."""
+        content = save_state(state, carry, identity)
+        write(self.stop_state, content, commit=False)
+        digest = hashlib.sha256(content).hexdigest()
+        write_sealed(self.stop_record, {"step": state.step, "file": digest})
+
+    def clear_stop(self) -> None:
+        with suppress(OSError):  # it is known to be of no use
+            self.stop_record.unlink(missing_ok=True)
+            self.stop_state.unlink(missing_ok=True)
+
+    def chunks_recorded(self) -> int:
+        """One more than the last chunk with a record, whole or not."""
+        return max((int(path.stem) + 1 for path in (self.path / "chunks").glob("[0-9]*.json")), default=0)
+
+    def take_aside(self) -> Path:
+        """Everything that is here as a take of its own: links in ``takes/N``, no copies. Returns the take;
+        where one holds all of it already, that one."""
+        held = holder(self.path)
+        if held is not None:
+            return held
+        take = next(path for n in count(1) if not (path := self.path / "takes" / str(n)).exists())
+        link_tree(self.path, take)
+        return take
+
+    def forget(self, first: int) -> None:
+        """Let go of the chunks from ``first`` on. Raises RenderError."""
+        try:
+            for chunk in range(first, self.chunks_recorded()):
+                # The record first: without it, nothing else of the chunk counts.
+                self.record(chunk).unlink(missing_ok=True)
+                self.segment(chunk).unlink(missing_ok=True)
+                self.latents(chunk).unlink(missing_ok=True)
+                self.state(chunk).unlink(missing_ok=True)
+                self.states.pop(chunk, None)
+        except OSError as error:
+            raise RenderError(
+                f"{error.filename or self.path}: cannot be put aside: {error.strerror}"
+            ) from error
+
     def _prune(self) -> None:
-        total = sum(size for _, size in self.states)
+        total = sum(self.states.values())
         while total > STATE_BYTES and len(self.states) > 1:
-            oldest, size = self.states.popleft()
-            oldest.unlink(missing_ok=True)
-            total -= size
+            oldest = min(self.states)
+            with suppress(OSError):  # it takes space, and that is all
+                self.state(oldest).unlink(missing_ok=True)
+            total -= self.states.pop(oldest)
 
 
 def work_path(output: Path) -> Path:
-    """The work directory of a film: beside it, ``film.mp4`` -> ``film.longvid``."""
-    return output.with_suffix(".longvid")
+    """The work directory of a film: beside it, ``film.mp4`` -> ``film.longvid``.
+
+    That of a take, ``film.longvid/takes/NAME.mp4``, is ``film.longvid/takes/NAME``.
+    """
+    return output.with_suffix("" if is_take(output) else ".longvid")
+
+
+def is_take(path: Path) -> bool:
+    """Whether a film or a work directory is that of a take."""
+    return path.parent.name == "takes" and path.parent.parent.suffix == ".longvid"
+
+
+def branch(film: Path, name: str) -> Path:
+    """The film of a take of this name; if it is new, it begins with all that the film's work directory holds.
+
+    Raises UserError for a name that is none, and where there is nothing to branch from.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]{0,63}", name) or name.isdigit():
+        raise UserError(f"--as {name}: a take's name is letters, digits, - and _, and not a number alone")
+    work = work_path(film)
+    if not _has_finished(work):
+        raise UserError(f"{work}: nothing is finished there to branch from; render the film first")
+    take = work / "takes" / name
+    if not _has_finished(take):
+        with locked(work):
+            link_tree(work, take)
+        (take / "request.json").unlink(missing_ok=True)  # it is asked for something else
+    return take.with_name(f"{name}.mp4")
+
+
+def work_film(work: Path) -> Path:
+    """The inverse of ``work_path``. Raises UserError where ``work`` is no work directory."""
+    if not work.is_dir():
+        raise UserError(f"{work}: there is no such folder; a film's work directory is named film.longvid")
+    if not (work / "chunks").is_dir():
+        raise UserError(f"{work}: is no film's work directory; one is named film.longvid, beside the film")
+    named = work if work.name.strip(".") else work.resolve()
+    return named.with_name(f"{named.name}.mp4") if is_take(named) else named.with_suffix(".mp4")
 
 
 @contextmanager
 def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False) -> Iterator[WorkDirectory]:
-    """A new, locked work directory for the film ``output``; raises as ``check_free``."""
-    check_free(output, fresh=fresh, overwrite=overwrite)
+    """The locked work directory of the film ``output``, with whatever an earlier render left there; with
+    ``fresh`` a new one, the earlier moved aside. Raises as ``check_free``."""
+    check_free(output, overwrite=overwrite)
     path = work_path(output)
-    if _has_finished(path):
-        with _locked(path), _refused(path):
+    if fresh and _has_finished(path):
+        with locked(path), _refused(path):
             path.rename(_free_name(path))
     with _refused(path):
-        for folder in ("chunks", "latents", "segments", "states"):
+        for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
-    with _locked(path):
-        yield WorkDirectory(path)
+    with locked(path):
+        states = {
+            int(file.stem): file.stat().st_size for file in (path / "states").glob("[0-9]*.safetensors")
+        }
+        yield WorkDirectory(path, states)
 
 
-def check_free(output: Path, *, fresh: bool = False, overwrite: bool = False) -> None:
+def check_free(output: Path, *, overwrite: bool = False) -> None:
     """Raise what stands in the way of a render into ``output``; nothing is touched.
 
     UserError where ``output`` cannot become a film: it is no .mp4, its folder is missing or cannot be
-    written, there is a file that no work directory made (unless ``overwrite``), or a work directory with
-    finished chunks (unless ``fresh``, which moves it aside). LockedError where another process has it.
+    written, or there is a file that no work directory made (unless ``overwrite``). LockedError where another
+    process has its work directory.
     """
     with _refused(output):
         check_output(output)
     path = work_path(output)
     with _refused(path):
         there = path.exists()
-    with _locked(path) if there else nullcontext():
-        if _has_finished(path) and not fresh:
-            raise UserError(
-                f"{path} holds an earlier render; --fresh moves it aside and starts anew, "
-                "or write elsewhere with --output"
-            )
+    with locked(path) if there else nullcontext():
         _check_foreign(output, overwrite)
+
+
+def link_tree(work: Path, take: Path) -> None:
+    """What makes up a render, linked into a new folder. That takes no space, and since no file is written to
+    in place it stays as it is. The folder appears whole or not at all."""
+    partial = take.with_name(f".{take.name}.part")
+    with _refused(take):
+        if partial.exists():
+            shutil.rmtree(partial)
+        for folder in FOLDERS:
+            (partial / folder).mkdir(parents=True)
+            for file in sorted((work / folder).glob("[!.]*")):
+                os.link(file, partial / folder / file.name)
+            sync(partial / folder)
+        for name in SHEETS:
+            if (work / name).exists():
+                os.link(work / name, partial / name)
+        sync(partial)
+        partial.rename(take)
+        sync(take.parent)
+
+
+def take_folders(work: Path) -> list[Path]:
+    """The takes in a work directory, by number and then by name."""
+    folders = [folder for folder in (work / "takes").glob("[!.]*") if folder.is_dir()]
+    return sorted(
+        folders, key=lambda folder: (not folder.name.isdecimal(), folder.name.zfill(9), folder.name)
+    )
+
+
+def render_files(work: Path) -> list[Path]:
+    """What makes up a render, as paths below ``work``; not ``run.json``, which tells how it was joined."""
+    files = [file for folder in FOLDERS for file in (work / folder).glob("[!.]*")]
+    files += [work / name for name in SHEETS if name != "run.json" and (work / name).exists()]
+    return [file.relative_to(work) for file in files]
+
+
+def holder(work: Path) -> Path | None:
+    """A take that holds all of the render in ``work``. A record tells its files' content, so that those are
+    there is enough."""
+    files = render_files(work)
+    sealed = {name: (work / name).read_bytes() for name in files if name.suffix == ".json"}
+    for take in take_folders(work) if files else ():
+        with suppress(OSError):
+            if all((take / name).read_bytes() == content for name, content in sealed.items()) and all(
+                (take / name).is_file() for name in files
+            ):
+                return take
+    return None
 
 
 def _has_finished(path: Path) -> bool:
@@ -345,15 +469,26 @@ def _check_foreign(output: Path, overwrite: bool) -> None:
     if overwrite or not output.exists():
         return
     with _refused(output):
-        film = checksum(output)
-    for folder in output.parent.glob(f"{glob.escape(work_path(output).name)}*"):
-        run = read_sealed(folder / "run.json")
-        if run is not None and run.get("film") == film:
-            return
-    raise UserError(
-        f"{output} exists, and no render here made it; --overwrite replaces it, "
-        "or write elsewhere with --output"
-    )
+        ours = made_here(output)
+    if not ours:
+        run = work_path(output) / "run.json"
+        damaged = run.exists() and read_sealed(run) is None
+        why = (
+            f"{run}, which tells whether a render here made it, is damaged"
+            if damaged
+            else "no render here made it"
+        )
+        raise UserError(
+            f"{output} exists, and {why}; --overwrite replaces it, or write elsewhere with --output"
+        )
+
+
+def made_here(output: Path) -> bool:
+    """Whether the film is as a render left it: its own work directory's, a take's, or one moved aside."""
+    film, work = checksum(output), glob.escape(work_path(output).name)
+    runs = (output.parent.glob(f"{work}{below}/run.json") for below in ("*", "*/takes/*"))
+    told = (read_sealed(run) or {} for run in chain.from_iterable(runs))
+    return any(film in (run.get("film"), run.get("next_film")) for run in told)
 
 
 def _free_name(path: Path) -> Path:
@@ -372,8 +507,9 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the directory's lock; it goes with the process, however that ends."""
+def locked(path: Path, doing: str = "renders") -> Iterator[None]:
+    """Hold the directory's lock; it goes with the process, however that ends. Raises LockedError, which says
+    what its holder is ``doing``."""
     import fcntl
 
     with ExitStack() as stack:
@@ -384,10 +520,15 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise LockedError(
-                f"{path}: {file.read().strip() or 'another process'} renders there; "
+                f"{path}: {file.read().strip() or 'another process is at work'} there; "
                 "wait for it, or write elsewhere with --output"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+        with _refused(path):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} {doing}")
+            file.flush()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # nothing depends on it: it only tells who holds the lock
+                file.truncate(0)

@@ -179,11 +179,17 @@ class Timeline(BaseModel):
         description="The film's shots, in order.", json_schema_extra={"minItems": 1}
     )
     _source: Source = PrivateAttr(default_factory=Source)
+    _data: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def source(self) -> Source:
         """Where it was written: file, folder, and the line of every key."""
         return self._source
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What was written, as ``build`` got it."""
+        return self._data
 
 
 def load(path: Path) -> Timeline:
@@ -203,6 +209,7 @@ def build(data: Mapping[str, Any], source: Source | None = None) -> Timeline:
         first = min(errors, key=lambda error: (error["type"] == "missing", source.line(error["loc"])))
         raise source.error(first["loc"], _explain(first)) from None
     timeline._source = source
+    timeline._data = dict(data)
     return timeline
 
 

@@ -49,6 +49,8 @@ def test_what_is_given_is_context_from_the_first_step_on() -> None:
         WindowStep(5, (1, 2), (0, 1), (None, 0), (2,)),
     ]
     assert enter_steps("progressive", [3, 1], steps=4, window=2, given=1) == (-4, 0, 2, 6)
+    assert enter_steps("progressive", [2, 3], steps=4, window=2, given=3) == (-4, -4, -4, 0, 2)
+    assert enter_steps("progressive", [2, 3], steps=4, window=2, given=2) == (-4, -4, 0, 2, 4)
     for wrong in (-1, 3):
         with pytest.raises(ValueError, match="one must be new"):
             enter_steps("progressive", [3], steps=4, window=2, given=wrong)

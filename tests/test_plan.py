@@ -132,10 +132,10 @@ def test_style_and_negatives_and_shared_prompts() -> None:
         negative="blur",
     )
     assert made.prompts == ("a boat, soft light",) * 3
-    assert made.negatives == ("blur", "rain", "")
+    assert made.negatives == ("", "blur", "rain")
     assert {shot.prompt for shot in made.shots} == {"a boat"}
     # From "" to "blur" over one chunk.
-    assert made.units[made.shots[3].first_unit].mix == ((0, 0.5), (2, 0.5))
+    assert made.units[made.shots[3].first_unit].mix == ((0, 0.5), (1, 0.5))
 
 
 def test_a_blend_between_equal_prompts_is_one_prompt() -> None:

@@ -103,6 +103,7 @@ def test_json_lines_hold_every_field():
         "frames": 540,
         "fps": 12.0,
         "seconds": 20.0,
+        "begun_at": 0,
     }
 
 
@@ -183,7 +184,7 @@ def test_the_live_display_leaves_the_lines_that_matter(monkeypatch):
     assert "[red]model[/] tiny" in said
     assert "film.mp4: 0:45 of film, 540 frames of 384x256" in said
     assert "0:45 of film in 0:30 (18.0 frames/s), 2.5 MB" in said
-    assert "11 of 34 chunks (0:11 of 0:45) are kept, see film.longvid/preview.mp4" in said
+    assert "11 of 34 chunks (0:11 of 0:45) are kept; to go on: longvid resume film.longvid" in said
 
 
 @pytest.mark.parametrize(
@@ -196,10 +197,17 @@ def test_lengths_of_time(seconds, text):
 
 def test_how_things_stand():
     assert progress.standing(STOPPED) == (
-        "stopped by SIGINT; 11 of 34 chunks (0:11 of 0:45) are kept, see film.longvid/preview.mp4; "
-        "--fresh moves them aside and starts anew"
+        "stopped by SIGINT; 11 of 34 chunks (0:11 of 0:45) are kept; to go on: longvid resume film.longvid"
     )
-    nothing = replace(STOPPED, chunks_done=0, frames_done=0)
+    nothing = replace(STOPPED, chunks_done=0, frames_done=0, work="my film.longvid")
     assert progress.standing(nothing) == (
-        "stopped by SIGINT; no chunk was finished, so the same command starts anew"
+        "stopped by SIGINT; 0 of 34 chunks are kept; to go on: longvid resume 'my film.longvid'"
     )
+
+
+def test_a_film_that_goes_on_counts_only_what_it_did_itself():
+    resumed = replace(STEPPED, begun_at=40)
+    assert progress.frames_a_second(resumed) == 540 * 10 / 200 / 20
+    assert progress.seconds_left(resumed) == 20 / 10 * 150
+    assert "(9.0 frames/s)" in progress.finished(replace(DONE, kept_frames=270))
+    assert progress.finished(replace(DONE, seconds=0.0)) == "0:45 of film is there already, nothing to do"

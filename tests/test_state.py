@@ -11,7 +11,7 @@ from longvid import state
 from longvid.denoise import WindowState
 from longvid.errors import LockedError, RenderError, UserError
 from longvid.plan import RenderPlan, plan
-from longvid.state import Chunk, identities, work_directory
+from longvid.state import Chunk, work_directory
 from longvid.timeline import build
 from tests.tiny import TinyBackend
 
@@ -24,14 +24,12 @@ def planned(seconds: float = 12, **film: object) -> RenderPlan:
     return plan(build({"seed": 7, **film, "shots": shots}), BACKEND)
 
 
-def names(of: RenderPlan, fingerprint: str = "f", dtype: str = "float32") -> tuple[str, ...]:
-    return identities(of, BACKEND.geometry, fingerprint, dtype)
-
-
 def chunk(index: int, size: int = 4, segment: bytes | None = b"segment") -> Chunk:
     latents = torch.full((1, 3, 2, size, 6), float(index))
     held = WindowState(8 + 2 * index, (index,), (0,), latents, None)
-    return Chunk(index, f"id{index}", 8, {"denoise": 0.12345678}, latents, segment, held, {"last": latents})
+    seconds = {"denoise": 0.12345678}
+    names = (f"id{index}", f"latents{index}", f"conditions{index}")
+    return Chunk(index, *names, 8, seconds, latents, segment, held, f"state{index}", {"last": latents})
 
 
 # Files
@@ -77,79 +75,6 @@ def test_a_sealed_file_tells_of_damage(tmp_path):
     assert state.read_sealed(tmp_path / "missing.json") is None
 
 
-# Identities
-
-
-def test_identities_are_a_pure_function_of_the_plan():
-    assert names(planned()) == names(planned())
-    assert len(set(names(planned()))) == 18
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"steps": 16},
-        {"seed": 8},
-        {"style": "oil"},
-        {"negative": "blurry"},
-        {"guidance": 3},
-        {"size": [32, 32]},
-        {"fps": 24},
-        {"output": {"crf": 20}},
-        {"output": {"scale": 2}},
-        {"model_options": {"gain": 2}},
-    ],
-    ids=str,
-)
-def test_every_condition_of_the_film_counts(change):
-    assert not set(names(planned())) & set(names(planned(**change)))
-
-
-def test_fingerprint_and_dtype_count():
-    assert not set(names(planned())) & set(names(planned(), fingerprint="g"))
-    assert not set(names(planned())) & set(names(planned(), dtype="bfloat16"))
-
-
-@pytest.mark.parametrize("changed", [0, 3, 4, 9, 17])
-def test_a_change_counts_from_the_first_chunk_that_shares_a_window_with_it(changed):
-    film = planned()
-    units = list(film.units)
-    units[changed] = replace(units[changed], seed=99)
-    before, after = names(film), names(replace(film, units=tuple(units)))
-    first = max(changed - 3, 0)
-    assert before[:first] == after[:first]
-    assert not set(before[first:]) & set(after[first:])
-
-
-def test_a_longer_film_keeps_all_but_its_last_window():
-    short, long = names(planned(8)), names(plan(build(LONGER), BACKEND))
-    assert short[: 12 - 3] == long[: 12 - 3]
-    assert not set(short[12 - 3 :]) & set(long)
-
-
-LONGER = {
-    "seed": 7,
-    "shots": [
-        {"prompt": "a red boat", "seconds": 4},
-        {"prompt": "the sea", "seconds": 4},
-        {"prompt": "a city", "seconds": 4},
-    ],
-}
-
-
-def test_runs_share_no_window():
-    def cut(prompt: str) -> tuple[str, ...]:
-        shots = [
-            {"prompt": "a red boat", "seconds": 4},
-            {"prompt": prompt, "seconds": 4, "cut": True},
-        ]
-        return names(plan(build({"shots": shots}), BACKEND))
-
-    one, other = cut("the sea"), cut("a city")
-    assert one[:6] == other[:6]
-    assert not set(one[6:]) & set(other[6:])
-
-
 # States
 
 
@@ -180,6 +105,9 @@ def test_a_chunk_is_recorded_last_with_the_checksum_of_every_file(tmp_path):
         assert record == {
             "chunk": 0,
             "identity": "id0",
+            "latents": "latents0",
+            "conditions": "conditions0",
+            "step": 8,
             "frames": 8,
             "seconds": {"denoise": 0.1235},
             "files": {
@@ -191,7 +119,7 @@ def test_a_chunk_is_recorded_last_with_the_checksum_of_every_file(tmp_path):
                 )
             },
         }
-        assert work.segments() == [work.segment(0)]
+        assert work.segments(2) == [work.segment(0)]
 
 
 def test_a_chunk_that_cannot_be_written_whole_is_not_recorded(tmp_path, monkeypatch):
@@ -222,7 +150,7 @@ def test_the_oldest_states_go_first_and_the_last_stays(tmp_path, monkeypatch):
         monkeypatch.setattr(state, "STATE_BYTES", 1)
         work.save_chunk(chunk(6))
         assert [path.stem for path in (work.path / "states").iterdir()] == ["000006"]
-        assert len(work.segments()) == len(list((work.path / "latents").iterdir())) == 7
+        assert len(work.segments(9)) == len(list((work.path / "latents").iterdir())) == 7
 
 
 def test_a_chunk_without_frames_or_state_leaves_out_their_files(tmp_path):
@@ -256,13 +184,10 @@ def test_an_earlier_render_is_kept_and_fresh_moves_it_aside(tmp_path):
     for _ in range(2):
         with work_directory(film, fresh=True) as work:
             work.save_chunk(chunk(0))
-    with (
-        pytest.raises(UserError, match="holds an earlier render; --fresh"),
-        work_directory(film),
-    ):
-        pass
+    with work_directory(film) as work:
+        assert [path.name for path in work.segments(1)] == ["000000.mp4"]
     with work_directory(film, fresh=True) as work:
-        assert not work.segments()
+        assert not work.segments(1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "film.longvid",
         "film.longvid.1",
@@ -276,7 +201,7 @@ def test_a_directory_with_nothing_finished_is_simply_used(tmp_path):
     with work_directory(film) as work:
         work.write_run({"status": "unfinished"})
     with work_directory(film) as work:
-        assert not work.segments()
+        assert not work.segments(1)
 
 
 def test_a_file_that_no_render_made_is_not_overwritten(tmp_path):

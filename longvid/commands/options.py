@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 File = Annotated[Path, typer.Argument(help="The timeline, a YAML file.", show_default=False)]
+Work = Annotated[
+    Path, typer.Argument(help="A film's work directory, such as film.longvid.", show_default=False)
+]
 Model = Annotated[str | None, typer.Option(help="A model's name, or a checkpoint's folder (with a slash).")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the film, in place of the timeline's.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps of each chunk; a multiple of the window.")]
@@ -24,3 +27,4 @@ Dtype = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: minutes once, faster after that.")
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]

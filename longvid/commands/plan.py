@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,7 +14,7 @@ from longvid.commands import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from longvid.backends import Rung
+    from longvid.backends import Backend, Rung
     from longvid.measurements import Estimate
     from longvid.memory import Card
     from longvid.plan import RenderPlan
@@ -47,10 +48,25 @@ def plan(
     card = next(iter(cards()), None)
     # A card computes in two bytes a number (bfloat16 or float16), a CPU may in four.
     memory = Memory(card, tuple(choice.backend.rungs(made.spec, value_bytes=2 if card else 4)))
+    kept = kept_chunks(file, made, choice.backend)
     if as_json:
-        typer.echo(json.dumps(report(made, cost, memory), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(report(made, cost, memory, kept), ensure_ascii=False, indent=2))
     else:
-        show(made, str(choice), cost, memory)
+        show(made, str(choice), cost, memory, kept)
+
+
+def kept_chunks(file: Path, made: RenderPlan, backend: Backend) -> tuple[int, int] | None:
+    """(chunks kept, evaluations done) of the film that `longvid render` would go on with, if there is one."""
+    work = Path(f"{file.stem}.longvid")
+    if not (work / "run.json").exists():
+        return None
+    from longvid.keeping import would_keep  # PyTorch, only where there is something to look at
+
+    kept = would_keep(work, made, backend.geometry)
+    if kept is None:
+        return None
+    ended = kept.units == len(made.units)
+    return kept.units, made.evaluations if ended else kept.state.step if kept.state else 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,9 @@ class Memory:
         return self.rungs[first_fitting(self.rungs, self.card.free_bytes) if self.card else 0]
 
 
-def report(plan: RenderPlan, cost: Estimate | None, memory: Memory) -> dict[str, Any]:
+def report(
+    plan: RenderPlan, cost: Estimate | None, memory: Memory, kept: tuple[int, int] | None
+) -> dict[str, Any]:
     """The plan for programs: its effective values, and its cost (null where not measured here)."""
     return {
         **plan.effective(),
@@ -81,6 +99,7 @@ def report(plan: RenderPlan, cost: Estimate | None, memory: Memory) -> dict[str,
             "memory_bytes": cost.memory_bytes if cost else memory.chosen.peak_bytes,
             "measured": cost and {"device": cost.device, "dtype": cost.dtype, "date": cost.date},
         },
+        "kept": kept and {"chunks": kept[0], "evaluations": kept[1]},
         "memory": {
             "card": memory.card and asdict(memory.card),
             "rungs": [asdict(rung) for rung in memory.rungs],
@@ -89,7 +108,9 @@ def report(plan: RenderPlan, cost: Estimate | None, memory: Memory) -> dict[str,
     }
 
 
-def show(plan: RenderPlan, choice: str, cost: Estimate | None, memory: Memory) -> None:
+def show(
+    plan: RenderPlan, choice: str, cost: Estimate | None, memory: Memory, kept: tuple[int, int] | None
+) -> None:
     """The plan for a person, on stdout."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -154,6 +175,11 @@ def show(plan: RenderPlan, choice: str, cost: Estimate | None, memory: Memory) -
         f"{clock(plan.frames / plan.fps)} of film: {plan.frames} frames, {len(plan.units)} chunks, "
         f"{plan.evaluations} evaluations, {plan.network_calls} network calls"
     )
+    if kept:
+        console.print(
+            f"of an earlier render: {kept[0]} of {len(plan.units)} chunks kept, "
+            f"{plan.evaluations - kept[1]} evaluations left"
+        )
     console.print(f"time: {time}")
     console.print(f"memory: {takes}")
     if memory.card or len(memory.rungs) > 1:

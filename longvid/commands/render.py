@@ -1,25 +1,35 @@
-"""`longvid render`: a timeline becomes a film."""
+"""`longvid render`: a timeline becomes a film. `longvid resume`: goes on with one."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
+from zlib import crc32
 
 import typer
 
 from longvid.commands import options
-from longvid.errors import RenderError
+from longvid.errors import RenderError, UserError
 from longvid.progress import Choice, Done
 
 if TYPE_CHECKING:
+    from longvid.backends import Backend
     from longvid.plan import RenderPlan
-    from longvid.progress import Noted
+    from longvid.progress import Noted, Show
+    from longvid.request import Request
+
+Progress = Annotated[
+    Choice, typer.Option(help="auto: live on a terminal, plain lines elsewhere. All on stderr.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 
 
 def render(
@@ -43,34 +53,141 @@ def render(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an earlier render's work directory aside and start anew.")
     ] = False,
-    progress: Annotated[
-        Choice, typer.Option(help="auto: live on a terminal, plain lines elsewhere. All on stderr.")
-    ] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    freeze: Annotated[
+        bool,
+        typer.Option("--freeze", help="Keep what is finished before an edit as it is, to the last frame."),
+    ] = False,
+    branch_at: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="With --as: where the take differs.")
+    ] = None,
+    take: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Render another take; --seed is its seed.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Take over edits of the timeline while it renders, and wait.")
+    ] = False,
+    progress: Progress = "auto",
+    quiet: Quiet = False,
 ) -> None:
     """Render a timeline into an MP4 and print the film's path.
 
     Beside the film lies its work directory, film.longvid, with every finished chunk and a preview.mp4 that
-    plays while the film grows. Ctrl-C stops after the step at hand and keeps what is finished.
+    plays while the film grows. A render goes on from what is there: after a kill, and after an edit of the
+    timeline, of which it keeps every chunk that the edit does not reach. Ctrl-C stops after the step at hand.
     """
-    from longvid import plugins, timeline
-    from longvid.plan import plan
-    from longvid.progress import ChunkSaved, Loading, Stopped, showing, standing
+    from longvid import timeline
+    from longvid.progress import showing
+    from longvid.request import Request
     from longvid.settings import Overrides
 
-    with showing(progress, quiet) as show, signals(told=progress != "json") as received:
-        parsed = timeline.load(file)
-        choice = plugins.choose(parsed, model)
-        overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
-        planned = plan(parsed, choice.backend, overrides)
+    if (branch_at is None) != (take is None):
+        raise UserError("--from and --as go together: where a take differs, and what it is called")
+    branch_seed = 0
+    if take is not None:
+        seed, branch_seed = None, seed if seed is not None else crc32(take.encode())
+
+    def asked() -> Request:
+        overrides = Overrides(
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            method=method,
+            draft=draft,
+            branch_at=branch_at,
+            branch_seed=branch_seed,
+        )
+        return Request(timeline.load(file), model, overrides, device, dtype, compile)
+
+    with showing(progress, quiet) as show:
+        film, code = run(
+            asked,
+            output,
+            show,
+            told=progress != "json",
+            overwrite=overwrite,
+            fresh=fresh,
+            freeze=freeze,
+            take=take,
+            watched=file if watch else None,
+        )
+    end(film, code)
+
+
+def resume(
+    work: Annotated[
+        Path, typer.Argument(help="A film's work directory, such as film.longvid.", show_default=False)
+    ],
+    progress: Progress = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a render, as it was asked for; the timeline's file is not needed."""
+    from longvid.keeping import read_request
+    from longvid.progress import showing
+    from longvid.state import work_film
+
+    with showing(progress, quiet) as show:
+        film, code = run(lambda: read_request(work), work_film(work), show, told=progress != "json")
+    end(film, code)
+
+
+def end(film: Path, code: int) -> None:
+    """Print the film's path, or exit with the code of what stopped it."""
+    if code:
+        raise typer.Exit(code)
+    typer.echo(film)
+
+
+def run(
+    asked: Callable[[], Request],
+    output: Path | None,
+    show: Show,
+    *,
+    told: bool,
+    overwrite: bool = False,
+    fresh: bool = False,
+    freeze: bool = False,
+    take: str | None = None,
+    watched: Path | None = None,
+) -> tuple[Path, int]:
+    """Render what is asked for; returns the film's path, and 0 or the exit code of what stopped it.
+
+    ``asked``: reads what is asked for, again at every edit of the file ``watched``. ``told``: a person at a
+    terminal is told that a signal was heard.
+    """
+    from longvid.progress import ChunkSaved, Loading, Noted, Stepped, Stopped, standing
+
+    with signals(told=told) as received:
+        request = asked()
+        choice = request.choose()
+        planned = request.plan(choice.backend)
         for note in notes(str(choice), planned):
             show(note)
         show(Loading("loading PyTorch"))
+        from longvid.keeping import unchanged
         from longvid.rendering import events, film_path
-        from longvid.state import work_path
+        from longvid.state import branch, work_path
 
-        film = film_path(parsed, output)
+        film = film_path(request.timeline, output)
+        if take is not None:
+            film = branch(film, take)
+        if freeze:
+            request = replace(request, given=unchanged(work_path(film), planned))
+            planned = request.plan(choice.backend)
         last = ChunkSaved(chunk=-1, chunks=len(planned.units), frames_done=0, frames=planned.frames)
+        seen = stamp(watched)
+
+        def edited() -> Request | None:
+            """What is asked for now, if the watched file was saved since, and all is right with it."""
+            nonlocal seen
+            if watched is None or seen == (seen := stamp(watched)):
+                return None
+            try:
+                now = asked()
+                now.plan(choice.backend)
+            except UserError as error:
+                show(Noted(f"{error}; goes on as before until that is mended", warning=True))
+                return None
+            return now
 
         def stopped(why: str) -> Stopped:
             work = str(work_path(film))
@@ -78,32 +195,73 @@ def render(
                 why, last.chunk + 1, last.chunks, last.frames_done, last.frames, float(planned.fps), work
             )
 
-        happening = events(
-            planned,
-            choice.backend,
-            film,
-            device=device,
-            dtype=dtype,
-            compile=compile,
-            overwrite=overwrite,
-            fresh=fresh,
-        )
-        try:
-            with closing(happening):
-                for event in happening:
-                    show(event)
-                    if isinstance(event, ChunkSaved):
-                        last = event
-                    if received and not isinstance(event, Done):
-                        break
-        except RenderError as error:
-            raise RenderError(standing(stopped(str(error)))) from error
-        ended = isinstance(event, Done)
-        if not ended:
-            show(stopped(f"stopped by {signal.Signals(received[0]).name}"))
-    if not ended:
-        raise typer.Exit(128 + received[0])
-    typer.echo(film)
+        while True:
+            happening = events(
+                planned,
+                choice.backend,
+                film,
+                device=request.device,
+                dtype=request.dtype,
+                compile=request.compile,
+                overwrite=overwrite,
+                fresh=fresh,
+                request=request,
+            )
+            try:
+                with closing(happening):
+                    edit: Request | None = None
+                    with suppress(StopIteration):
+                        while True:
+                            event = happening.send(edit)
+                            edit = None
+                            show(event)
+                            if isinstance(event, ChunkSaved):
+                                last = event
+                            if received and not isinstance(event, Done):
+                                break
+                            if isinstance(event, Stepped):
+                                edit = edited()
+            except RenderError as error:
+                raise RenderError(standing(stopped(str(error)))) from error
+            except KeyboardInterrupt:
+                if not received:
+                    raise
+            if not isinstance(event, Done):
+                show(stopped(f"stopped by {signal.Signals(received[0]).name}"))
+                return film, 128 + received[0]
+            if watched is None:
+                return film, 0
+            # A live film: it goes on when the file is saved again.
+            fresh = overwrite = False
+            show(Noted(f"watching {watched}; Ctrl-C ends it"))
+            latest = asked_again(asked, choice.backend, request)
+            while latest is None and not received:
+                time.sleep(WATCH_SECONDS)
+                latest = edited()
+            if latest is None:
+                return film, 0
+            request, planned = latest, latest.plan(choice.backend)
+
+
+WATCH_SECONDS = 0.5
+
+
+def asked_again(asked: Callable[[], Request], backend: Backend, request: Request) -> Request | None:
+    """What is asked for now, if it is right and another film than this one."""
+    try:
+        now = asked()
+        return None if now.plan(backend) == request.plan(backend) else now
+    except UserError:
+        return None
+
+
+def stamp(file: Path | None) -> tuple[int, ...]:
+    """Changes whenever the file is saved."""
+    try:
+        stat = file.stat() if file is not None else None
+    except OSError:
+        stat = None  # between two names, as editors save
+    return () if stat is None else (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def notes(choice: str, planned: RenderPlan) -> Iterator[Noted]:
@@ -119,7 +277,7 @@ def notes(choice: str, planned: RenderPlan) -> Iterator[Noted]:
 
 @contextmanager
 def signals(*, told: bool) -> Iterator[list[int]]:
-    """A list that Ctrl-C and SIGTERM append to, instead of breaking off; a second one does break off.
+    """A list that Ctrl-C and SIGTERM append to, instead of breaking off; a second one is a KeyboardInterrupt.
 
     ``told``: a person at a terminal is told so.
     """
@@ -132,7 +290,9 @@ def signals(*, told: bool) -> Iterator[list[int]]:
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        restore()
+        if len(received) > 1:
+            restore()
+            raise KeyboardInterrupt
         if told and sys.stderr.isatty():  # past Python's buffers, which may be in use at this very moment
             os.write(sys.stderr.fileno(), b"\nstopping after this step; once more breaks it off\n")
 

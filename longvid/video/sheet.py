@@ -32,6 +32,26 @@ def strip(film: Path, times: Sequence[Fraction | float], width_px: int) -> NDArr
     if shown is None:
         raise ValueError(f"{film} has no frames")
     pictures += [shown] * (len(wanted) - len(pictures))
+    return _row(pictures, width_px)
+
+
+def segments_strip(
+    segments: Sequence[tuple[Path, int]], frames: Sequence[int], width_px: int
+) -> NDArray[np.uint8]:
+    """As ``strip``, of a film that lies in pieces (with the frames of each), at frames counted from its
+    beginning, rising. Only pieces that are shown are read."""
+    pictures: list[NDArray[np.uint8]] = []
+    begin = 0
+    for segment, length in segments:
+        inside = [frame - begin for frame in frames if begin <= frame < begin + length]
+        if inside:
+            shown = [pixels for _, pixels in reader.frames(segment)]
+            pictures += [shown[frame] for frame in inside]
+        begin += length
+    return _row(pictures, width_px)
+
+
+def _row(pictures: Sequence[NDArray[np.uint8]], width_px: int) -> NDArray[np.uint8]:
     return np.concatenate([_shrink(picture, width_px) for picture in pictures], axis=1)
 
 

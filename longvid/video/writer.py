@@ -85,16 +85,17 @@ def join(
     cannot be read or was made with other settings than the first.
     """
     with replacing(output) as partial:
-        return _remux(segments, partial, fps, chapters, metadata or {})
+        return remux(segments, partial, fps, chapters, metadata or {})
 
 
-def _remux(
+def remux(
     segments: Sequence[Path],
     path: Path,
     fps: Fraction,
     chapters: Sequence[Chapter],
     metadata: Mapping[str, str],
 ) -> int:
+    """What ``join`` does, straight into the file ``path``."""
     options = {"movflags": "+faststart+use_metadata_tags"}
     with av.open(str(path), "w", format="mp4", options=options) as container:
         container.metadata.update(metadata)

@@ -105,12 +105,15 @@ def test_wrong_input_is_one_line_and_nothing_is_left(film, flags, message):
     assert os.listdir() == ["film.yaml"]
 
 
-def test_an_earlier_render_stands_in_the_way_until_fresh(film):
+def test_a_film_is_there_already_and_another_needs_fresh(film):
     longvid("render", "film.yaml", "--device", "cpu", "-q")
     before = Path("film.mp4").read_bytes()
-    ran = longvid("render", "film.yaml", "--device", "cpu", "-q")
+    ran = longvid("render", "film.yaml", "--device", "cpu", "--progress", "plain")
+    assert (ran.code, ran.out) == (0, "film.mp4\n")
+    assert ran.err.splitlines()[-1] == "0:04 of film is there already, nothing to do"
+    ran = longvid("render", "film.yaml", "--seed", 8, "--device", "cpu", "-q")
     assert ran.code == 2
-    assert "film.longvid holds an earlier render; --fresh moves it aside" in ran.err
+    assert "film.longvid holds another render, of which nothing can be kept (other seed" in ran.err
     assert Path("film.mp4").read_bytes() == before
     assert longvid("render", "film.yaml", "--fresh", "--seed", 8, "--device", "cpu", "-q").code == 0
     assert Path("film.mp4").read_bytes() != before
@@ -219,7 +222,7 @@ main(sys.argv[1:])
     ran = subprocess.run(run, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
-        "error: film.mp4: cannot be written: File too large; 12 of 12 chunks (0:08 of 0:08) are kept, "
-        "see film.longvid/preview.mp4; --fresh moves them aside and starts anew\n"
+        "error: film.mp4: cannot be written: File too large; 12 of 12 chunks (0:08 of 0:08) are kept; "
+        "to go on: longvid resume film.longvid\n"
     )
     assert not Path("film.mp4").exists()

@@ -29,6 +29,15 @@ def test_a_strip_shows_the_frame_at_each_time(film):
     assert np.abs(shown - [40, 40, 90, 190, 190]).max() < 2
 
 
+def test_a_film_in_pieces_gives_the_strip_of_the_film(film, tmp_path):
+    """The piece that is not shown need not even be there."""
+    pieces = [(film, 4), (tmp_path / "missing.mp4", 3), (film, 4)]
+    strip = sheet.segments_strip(pieces, [0, 3, 8, 10], width_px=16)
+    assert (strip == sheet.strip(film, [0, 1.5, 1.5, 5], width_px=16))[:, :32].all()
+    assert (strip[:, 32:48] == sheet.strip(film, [0.5], width_px=16)).all()
+    assert strip.shape == (8, 4 * 16, 3)
+
+
 def test_rows_of_a_sheet_lie_below_one_another(film, tmp_path):
     rows = [np.full((5, 7, 3), 10, np.uint8), np.full((3, 4, 3), 200, np.uint8)]
     path = tmp_path / "sheet.png"

@@ -1,0 +1,112 @@
+"""What a chunk, and the loop's state behind an evaluation, depend on: chains of SHA-256. Torch-free.
+
+Two plans that give a chunk the same identity give it the same latents, or the same frames, so it can be kept;
+two that give a state the same identity can both go on from it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from longvid.backends import Geometry
+from longvid.methods import enter_steps
+from longvid.plan import RenderPlan, digest
+
+NUMERICS = 2
+"""Raised when a version of longvid gives other numbers for the same plan, so that chunks are not mixed."""
+
+
+@dataclass(frozen=True)
+class Identities:
+    """Of all chunks of a film, and of its states.
+
+    ``film``: of what holds for all latents. ``conditions``: of each unit's own. ``latents``: the chain, each
+    unit's identity: that of the unit before, and the conditions of every unit that shares a window with it,
+    which are those with enter(j) < enter(i) + S. ``chunks``: of its frames in the file.
+    """
+
+    film: str
+    conditions: tuple[str, ...]
+    enter: tuple[int, ...]
+    steps: int
+    latents: tuple[str, ...]
+    chunks: tuple[str, ...]
+
+    @property
+    def end(self) -> int:
+        """Global steps of the film."""
+        return self.enter[-1] + self.steps
+
+    def finished(self, step: int) -> int:
+        """Units that are finished before this global step."""
+        return bisect_right(self.enter, step - self.steps)
+
+    def is_clear(self, unit: int) -> bool:
+        """Whether all units before this one are finished when it enters, so that it shares no window with
+        them: at a run's start, and between two groups that move together."""
+        return unit == 0 or self.enter[unit] == self.enter[unit - 1] + self.steps
+
+    def of_state(self, step: int) -> str:
+        """Of the loop's state before this global step: what is finished, and what has entered."""
+        finished, entered = self.finished(step), bisect_left(self.enter, step)
+        behind = self.latents[finished - 1] if finished else self.film
+        return digest([behind, step, self.conditions[finished:entered]])
+
+
+def identities(
+    plan: RenderPlan,
+    geometry: Geometry,
+    fingerprint: str,
+    dtype: str,
+    given: Sequence[tuple[str, str]] = (),
+) -> Identities:
+    """``fingerprint`` is the loaded model's, ``dtype`` the one its network runs in. Device and thread count
+    are no part of it: they change bits, not conditions. ``given``: what the plan's given units are, their
+    latents' and their chunks' identities, however they were made.
+    """
+    film = digest(
+        {
+            "numerics": NUMERICS,
+            "model": plan.model,
+            "model_options": dict(plan.model_options),
+            "fingerprint": fingerprint,
+            "dtype": dtype,
+            "geometry": [geometry.chunk_latents, geometry.chunk_frames, geometry.first_chunk_frames],
+            "size": plan.size,
+            "fps": str(plan.fps),
+            "steps": plan.steps,
+            "window": plan.window,
+            "method": plan.method,
+            "solver": plan.solver,
+        }
+    )
+    enter = enter_steps(plan.method, plan.runs, plan.steps, plan.window, plan.given)
+    conditions = unit_conditions(plan)
+    latents = [identity for identity, _ in given]
+    chunks = [identity for _, identity in given]
+    for unit in plan.units[len(given) :]:
+        end = bisect_left(enter, enter[unit.index] + plan.steps)
+        latents.append(digest([latents[-1] if latents else film, conditions[unit.index : end]]))
+        # A codec may hold frames back until a run ends: the last chunk then has more than its own.
+        ends_run = unit.chunk == plan.runs[unit.run] - 1
+        chunks.append(digest([latents[-1], unit.frames, ends_run, plan.scale, plan.crf]))
+    return Identities(film, conditions, enter, plan.steps, tuple(latents), tuple(chunks))
+
+
+def unit_conditions(plan: RenderPlan) -> tuple[str, ...]:
+    """Of each unit alone: what it is told, when it enters, its noise."""
+    enter = enter_steps(plan.method, plan.runs, plan.steps, plan.window, plan.given)
+    return tuple(
+        digest(
+            {
+                "mix": [[plan.prompts[p], plan.negatives[p], weight] for p, weight in unit.mix],
+                "guidance": unit.guidance,
+                "seed": unit.seed,
+                "chunk": unit.chunk,
+                "enter": enter[unit.index],
+            }
+        )
+        for unit in plan.units
+    )

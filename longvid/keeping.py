@@ -1,0 +1,296 @@
+"""What of a work directory holds for a plan: which chunks are kept, and where a render goes on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from longvid import exchange
+from longvid.backends import Carry, Geometry
+from longvid.denoise import WindowState
+from longvid.errors import UserError
+from longvid.identities import Identities, identities, unit_conditions
+from longvid.plan import RenderPlan, digest
+from longvid.progress import Noted
+from longvid.request import FILE as REQUEST
+from longvid.request import Request
+from longvid.state import (
+    FOLDERS,
+    SHEETS,
+    WorkDirectory,
+    checksum,
+    is_take,
+    load_state,
+    read_sealed,
+    state_identity,
+)
+from longvid.times import clock
+
+
+@dataclass(frozen=True)
+class Again:
+    """A chunk whose latents are kept and that is only decoded again; and the loop's state behind it."""
+
+    unit: int
+    latents: Path
+    state: Path | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """``frames``: written of each chunk from the first that is kept whole. ``again``: those behind them whose
+    latents are kept as well, decoded with ``carry`` to begin with. ``state``: the loop's behind those, to go
+    on from, or None for the film's beginning. ``latents``: chunks whose latents hold, which may be more: from
+    some of them nothing goes on. ``damaged``: files that are not what was written, and so no use.
+    """
+
+    frames: tuple[int, ...]
+    again: tuple[Again, ...]
+    carry: Carry
+    state: WindowState | None
+    latents: int
+    damaged: tuple[Path, ...]
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that are kept whole."""
+        return len(self.frames)
+
+    @property
+    def units(self) -> int:
+        """Units that need no evaluation any more."""
+        return self.chunks + len(self.again)
+
+
+def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], device: torch.device) -> Kept:
+    """Read and check what the directory holds, as far as it holds for a film of these identities.
+
+    ``first_chunks``: of each unit whether it begins a run, so that its decoding begins with an empty carry.
+    """
+    damaged = [
+        path for path in (work.path / name for name in SHEETS) if path.exists() and not read_sealed(path)
+    ]
+    frames, latents = _finished(work, names, damaged)
+    states = sorted(_states(work, names, latents, damaged), key=lambda state: state.step, reverse=True)
+
+    # Go on from the latest state that fits. Where nothing is in the window none is needed: what is finished
+    # is all there is to know.
+    units, chosen = latents, None
+    if latents < len(names.latents):
+        units = max(unit for unit in range(latents + 1) if names.is_clear(unit))
+        later = (state for state in states if state.step > names.enter[units] and state.finished <= latents)
+        fits = next((state for state in later if state.holds(names, damaged)), None)
+        if fits is not None:
+            chosen, units = load_state(fits.path, device)[0], fits.finished
+        elif units:
+            chosen = _clear(work, names, units, device, context=not first_chunks[units])
+
+    # What lies behind it is decoded again from its latents, from where the codec's carry is known.
+    whole = min(len(frames), units)
+    carry: Carry = {}
+    while 0 < whole < len(first_chunks) and not first_chunks[whole]:
+        known = (state for state in states if state.finished == whole)
+        found = next((state for state in known if state.holds(names, damaged)), None)
+        if found is not None:
+            carry = load_state(found.path, device)[1]
+            break
+        whole -= 1
+    behind = {
+        state.finished: state.path
+        for state in states
+        if whole < state.finished <= units and state.holds(names, damaged)
+    }
+    again = tuple(Again(unit, work.latents(unit), behind.get(unit + 1)) for unit in range(whole, units))
+    return Kept(tuple(frames[:whole]), again, carry, chosen, latents, tuple(damaged))
+
+
+def _clear(
+    work: WorkDirectory, names: Identities, units: int, device: torch.device, *, context: bool
+) -> WindowState:
+    """The state in which so many units are finished and nothing is in the window: what follows may see the
+    last of them as ``context``, clean."""
+    last = load_file(work.latents(units - 1), str(device))["latents"]
+    step = max(names.enter[units], 0)
+    if context:
+        return WindowState(step, (units - 1,), (0,), last, None)
+    return WindowState(step, (), (), last[:, :, :0], None)
+
+
+def would_keep(work: Path, planned: RenderPlan, geometry: Geometry) -> Kept | None:
+    """What a render of this plan would keep, by the last one's model and dtype; None without a last one."""
+    run = read_sealed(work / "run.json") or {}
+    if not {"fingerprint", "dtype"} <= run.keys():
+        return None
+    directory = WorkDirectory(work)
+    names = identities(planned, geometry, run["fingerprint"], run["dtype"], given(directory, planned.given))
+    return keep(directory, names, [unit.chunk == 0 for unit in planned.units], torch.device("cpu"))
+
+
+def given(work: WorkDirectory, units: int) -> list[tuple[str, str]]:
+    """What the first ``units`` chunks on disk are: their latents' and their own identities.
+
+    Raises UserError where they are not all there.
+    """
+    found = []
+    for unit in range(units):
+        record = read_sealed(work.record(unit))
+        if record is None:
+            raise UserError(f"{work.record(unit)}: is missing or damaged, and --freeze would keep that chunk")
+        found.append((record["latents"], record["identity"]))
+    return found
+
+
+def unchanged(work: Path, planned: RenderPlan) -> int:
+    """Finished chunks before the first unit whose own conditions are others now: what --freeze keeps."""
+    conditions = unit_conditions(planned)
+    for unit, condition in enumerate(conditions):
+        record = read_sealed(work / "chunks" / f"{unit:06d}.json")
+        if record is None or record.get("conditions") != condition:
+            return unit
+    return len(conditions)
+
+
+def _finished(work: WorkDirectory, names: Identities, damaged: list[Path]) -> tuple[list[int], int]:
+    """The frames of each chunk that holds from the film's start, and how many hold by their latents alone."""
+    frames: list[int] = []
+    latents = 0
+    for unit, (identity, chunk) in enumerate(zip(names.latents, names.chunks, strict=True)):
+        path = work.record(unit)
+        if not path.exists():
+            break
+        record = read_sealed(path)
+        if record is None:
+            damaged.append(path)
+            break
+        if record.get("latents") != identity:
+            break
+        # Other frames than are wanted may be about to be replaced: they are no use, whatever they are.
+        same = record["identity"] == chunk
+        wrong = [path for path, wanted in _files(record, work, segment=same) if not _is_right(path, wanted)]
+        damaged += wrong
+        if work.latents(unit) in wrong:
+            break
+        latents = unit + 1
+        if len(frames) == unit and same and not wrong:
+            frames.append(record["frames"])
+    return frames, latents
+
+
+def _files(record: Mapping[str, Any], work: WorkDirectory, *, segment: bool) -> Iterator[tuple[Path, str]]:
+    """The latents that a chunk's record names, and its ``segment``, with their checksums. Its state is looked
+    at when it is needed."""
+    for name, wanted in record["files"].items():
+        if name.startswith("latents/") or (segment and name.startswith("segments/")):
+            yield work.path / name, wanted
+
+
+def _is_right(path: Path, digest: str) -> bool:
+    try:
+        return checksum(path) == digest
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class _State:
+    """A saved state: the units finished behind it, its step, its file and that file's checksum."""
+
+    finished: int
+    step: int
+    path: Path
+    wanted: str
+
+    def holds(self, names: Identities, damaged: list[Path]) -> bool:
+        """Whether the file is what was written; if not, it is one of the damaged; and of this film."""
+        right = _is_right(self.path, self.wanted)
+        if not right and self.path not in damaged:
+            damaged.append(self.path)
+        return right and state_identity(self.path) == names.of_state(self.step)
+
+
+def _states(work: WorkDirectory, names: Identities, latents: int, damaged: list[Path]) -> Iterator[_State]:
+    """Every state behind chunks that hold, and the one that a stop left."""
+    for unit in range(latents):
+        record = read_sealed(work.record(unit)) or {}
+        for name, wanted in record.get("files", {}).items():
+            if name.startswith("states/") and (work.path / name).exists():
+                yield _State(unit + 1, record["step"], work.path / name, wanted)
+    if work.stop_record.exists():
+        stopped = read_sealed(work.stop_record)
+        if stopped is None:
+            damaged.append(work.stop_record)
+        else:
+            yield _State(names.finished(stopped["step"]), stopped["step"], work.stop_state, stopped["file"])
+
+
+def is_done(work: WorkDirectory, kept: Kept, planned: RenderPlan, output: Path) -> bool:
+    """Whether the film is there already, made by this very plan."""
+    run, before = read_sealed(work.path / "run.json") or {}, read_sealed(work.path / "plan.json")
+    return (
+        kept.chunks == len(planned.units)
+        and before is not None
+        and digest(before) == planned.effective()["sha256"]
+        and run.get("status") == "finished"
+        and output.is_file()
+        and run.get("film") == checksum(output)
+    )
+
+
+def go_on(work: WorkDirectory, kept: Kept, planned: RenderPlan, run: Mapping[str, Any]) -> Iterator[Noted]:
+    """Say what is kept, and put aside what is not, or raise UserError where that is all of it."""
+    recorded = work.chunks_recorded()
+    if not recorded:
+        return
+    last = read_sealed(work.path / "run.json") or {}
+    if not kept.units and not any(path.parent.name in FOLDERS for path in kept.damaged):
+        differ = differing(read_sealed(work.path / "plan.json") or {}, planned)
+        differ += [key for key in ("fingerprint", "dtype") if last.get(key, run[key]) != run[key]]
+        if differ or not kept.latents:
+            raise UserError(
+                f"{work.path} holds another render, of which nothing can be kept "
+                f"(other {', '.join(differ) or 'version of longvid'}); "
+                "--fresh moves it aside and starts anew, or write elsewhere with --output"
+            )
+    seconds = sum(unit.frames for unit in planned.units[: kept.units]) / planned.fps
+    units = len(planned.units)
+    said = f"keeps {kept.units} of {units} chunks ({clock(seconds)}), renders {units - kept.units}"
+    yield Noted(f"{said}, decodes {len(kept.again)} again" if kept.again else said)
+    other = [
+        key for key in ("versions", "device", "threads", "compiled") if last.get(key, run[key]) != run[key]
+    ]
+    if other:
+        yield Noted(f"was begun with other {', '.join(other)}: bits may differ from there on", warning=True)
+    if kept.chunks < recorded:
+        # A new branch begins with links to what its film keeps.
+        if not is_take(work.path) or (work.path / REQUEST).exists():
+            yield Noted(f"what is replaced is kept in {work.take_aside()}")
+        work.forget(max(kept.units, kept.latents))
+
+
+def differing(before: Mapping[str, Any], planned: RenderPlan) -> list[str]:
+    """Keys of an earlier plan.json whose values are others now."""
+    now = json.loads(json.dumps(planned.effective()))
+    return [key for key in now if key not in ("sha256", "title") and before.get(key) != now[key]]
+
+
+def read_request(work: Path) -> Request:
+    """What was asked of the render in a work directory. Raises UserError where that is none, or damaged."""
+    if not work.is_dir():
+        raise UserError(f"{work}: there is no such folder; a film's work directory is named film.longvid")
+    content = read_sealed((exchange.pending(work) or work) / REQUEST)
+    if content is None:
+        what = "is damaged" if (work / REQUEST).exists() else "is missing"
+        raise UserError(
+            f"{work / REQUEST}: {what}, so it is not known what was asked for; "
+            "`longvid render` with the timeline goes on as well"
+        )
+    try:
+        return Request.of(content)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{work / REQUEST}: was written by another version of longvid ({error!r})") from error

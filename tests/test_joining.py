@@ -1,0 +1,26 @@
+"""The film from the work directory alone."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import longvid
+from longvid.joining import join_film, write_film
+from longvid.state import WorkDirectory, checksum, read_sealed
+from tests.kept import render
+
+
+def test_the_work_directory_gives_the_film_again_byte_for_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    work = render(tmp_path / "film.mp4", title="Boats: ä, \U0001f6a2")
+    plan, run = read_sealed(work / "plan.json"), (work / "run.json").read_bytes()
+    assert plan is not None
+    write_film(WorkDirectory(work), plan, longvid.__version__, tmp_path / "again.mp4")
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
+    assert (work / "run.json").read_bytes() == run
+
+    join_film(WorkDirectory(work), plan, "0.0.1", tmp_path / "older.mp4")
+    assert (tmp_path / "older.mp4").read_bytes() != (tmp_path / "film.mp4").read_bytes()
+    told = json.loads((work / "run.json").read_text())
+    assert told["next_film"] == checksum(tmp_path / "older.mp4"), "it is known as a render's own"
