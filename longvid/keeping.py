@@ -95,8 +95,11 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
     whole = min(len(frames), units)
     carry: Carry = {}
     while 0 < whole < len(first_chunks) and not first_chunks[whole]:
-        known = (state for state in states if state.finished == whole)
-        found = next((state for state in known if state.holds(names, damaged)), None)
+        # The carry behind a chunk that holds does too, however the film goes on from there.
+        known = (state for state in states if state.finished == whole and state.is_right(damaged))
+        found = next(
+            (state for state in known if state.path != work.stop_state or state.holds(names, damaged)), None
+        )
         if found is not None:
             carry = load_state(found.path, device)[1]
             break
@@ -206,12 +209,16 @@ class _State:
     path: Path
     wanted: str
 
-    def holds(self, names: Identities, damaged: list[Path]) -> bool:
-        """Whether the file is what was written; if not, it is one of the damaged; and of this film."""
+    def is_right(self, damaged: list[Path]) -> bool:
+        """Whether the file is what was written; if not, it is one of the damaged."""
         right = _is_right(self.path, self.wanted)
         if not right and self.path not in damaged:
             damaged.append(self.path)
-        return right and state_identity(self.path) == names.of_state(self.step)
+        return right
+
+    def holds(self, names: Identities, damaged: list[Path]) -> bool:
+        """Whether one can go on from it: it is right, and of this film."""
+        return self.is_right(damaged) and state_identity(self.path) == names.of_state(self.step)
 
 
 def _states(work: WorkDirectory, names: Identities, latents: int, damaged: list[Path]) -> Iterator[_State]:

@@ -187,8 +187,9 @@ def _render(
     yield from go_on(work, kept, planned, run)
     if (before := read_sealed(work.path / "run.json") or {}).get("film"):
         run["film"] = before["film"]  # that of before has the name until another takes it
-    work.write_plan(effective)
+    # In this order: where the plan is another, the film is known to be unfinished.
     work.write_run({**run, "status": "unfinished"})
+    work.write_plan(effective)
     if request is not None:
         work.write_request(request.content())
 
