@@ -223,8 +223,10 @@ def test_every_rung_makes_the_same_film(model: OpenSora) -> None:
     for name, velocity in velocities.items():
         assert torch.equal(velocity, velocities["resident"]), name
     tiled = frames.pop("tiled")
+    # One frame at a time rounds otherwise than four; the tolerance is the autoencoder's own.
+    tolerance = 1e-5 * frames["resident"].abs().max().item()
     for name, decoded in frames.items():
-        torch.testing.assert_close(decoded, frames["resident"], rtol=0, atol=1e-5, msg=name)
+        torch.testing.assert_close(decoded, frames["resident"], rtol=0, atol=tolerance, msg=name)
     assert torch.equal(frames["streamed"], frames["vae-off"])
     assert (tiled - frames["resident"]).abs().max() > 1e-3
 
