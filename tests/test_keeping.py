@@ -86,7 +86,7 @@ def test_an_edited_film_is_a_fresh_one_at_the_least_cost(tmp_path: Path, stages:
         assert rendered.evaluations == stages.cost(edited, stage), stage
         assert contents(output) == stages.fresh(edit, edited), stage
     rendered = render(edited, output, stages.backend)
-    assert (rendered.evaluations, rendered.chunks, rendered.notes) == (0, (), ()), "there is nothing left to do"
+    assert (rendered.evaluations, rendered.chunks, rendered.notes) == (0, (), ()), "nothing is left to do"
 
 
 @pytest.mark.parametrize("edit", ALL)
