@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from longvid.errors import RenderError, UserError
-from longvid.state import FOLDERS, SHEETS, locked, read_sealed, sync, write_sealed
+from longvid.files import read_sealed, sync, write_sealed
+from longvid.state import FOLDERS, SHEETS, locked
 
 FILE = "exchange.json"
 

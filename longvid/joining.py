@@ -8,8 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from longvid.files import replacing
 from longvid.plan import digest
-from longvid.state import WorkDirectory, replacing
+from longvid.state import WorkDirectory
 from longvid.video import writer
 
 

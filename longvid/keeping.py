@@ -15,21 +15,13 @@ from longvid import exchange
 from longvid.backends import Carry, Geometry
 from longvid.denoise import WindowState
 from longvid.errors import UserError
+from longvid.files import checksum, read_sealed
 from longvid.identities import Identities, identities, unit_conditions
 from longvid.plan import RenderPlan, digest
 from longvid.progress import Noted
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
-from longvid.state import (
-    FOLDERS,
-    SHEETS,
-    WorkDirectory,
-    checksum,
-    is_take,
-    load_state,
-    read_sealed,
-    state_identity,
-)
+from longvid.state import FOLDERS, SHEETS, WorkDirectory, is_take, load_state, state_identity
 from longvid.times import clock
 
 

@@ -23,6 +23,7 @@ from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
 from longvid.document import show as display
 from longvid.errors import RenderError, UserError
+from longvid.files import checksum, read_sealed
 from longvid.finishing import Clean, Finishing, Preview, again
 from longvid.guidance import classifier_free
 from longvid.identities import Identities, identities
@@ -46,13 +47,7 @@ from longvid.progress import (
 )
 from longvid.request import Request
 from longvid.settings import Overrides
-from longvid.state import (
-    WorkDirectory,
-    check_free,
-    checksum,
-    read_sealed,
-    work_directory,
-)
+from longvid.state import WorkDirectory, check_free, work_directory
 from longvid.timeline import Timeline
 
 

@@ -16,17 +16,15 @@ from typing import Any
 from longvid import __version__, exchange
 from longvid.document import NodePath, spell
 from longvid.errors import RenderError, UserError
+from longvid.files import checksum, read_sealed, replacing
 from longvid.joining import join_film
 from longvid.state import (
     SHEETS,
     WorkDirectory,
-    checksum,
     holder,
     locked,
     made_here,
-    read_sealed,
     render_files,
-    replacing,
     take_folders,
     work_film,
 )

@@ -17,21 +17,12 @@ import torch
 from longvid import __version__, exchange
 from longvid.cleaning import leftovers
 from longvid.errors import LockedError, RenderError, UserError
+from longvid.files import checksum, read_sealed, sealed
 from longvid.identities import Identities, identities
 from longvid.joining import write_film
 from longvid.keeping import given, keep, read_request
 from longvid.plan import RenderPlan, digest
-from longvid.state import (
-    SHEETS,
-    WorkDirectory,
-    checksum,
-    made_here,
-    read_sealed,
-    sealed,
-    state_identity,
-    take_folders,
-    work_film,
-)
+from longvid.state import SHEETS, WorkDirectory, made_here, state_identity, take_folders, work_film
 from longvid.takes import read
 from longvid.times import clock
 from longvid.video import reader, writer

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 
-from longvid import rendering, state
+from longvid import files, rendering, state
 from longvid.backends import Backend, Denoiser, Film, FilmSpec, Runtime
 from longvid.benchmarks import Setup
 from longvid.benchmarks.steps import now
@@ -75,8 +75,8 @@ def measure_film(setup: Setup, seconds: int) -> FilmRun:
             done = event
         assert isinstance(done, Done)
         work = state.work_path(output)
-        records = [state.read_sealed(path) for path in work.glob("chunks/*.json")]
-        run = state.read_sealed(work / "run.json") or {}
+        records = [files.read_sealed(path) for path in work.glob("chunks/*.json")]
+        run = files.read_sealed(work / "run.json") or {}
 
     def spent(hop: str) -> float:
         return sum(float(record["seconds"][hop]) for record in records if record)

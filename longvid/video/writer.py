@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from longvid.errors import RenderError
-from longvid.state import replacing
+from longvid.files import replacing
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longvid.errors import RenderError
-from longvid.state import replacing
+from longvid.files import replacing
 
 CACHE_BYTES = 1_000_000_000
 """Some 200 prompts of 300 tokens, some thousands of the usual length."""
