@@ -109,8 +109,10 @@ def _items(
     if keep_states is not None:
         states = sorted((work / "states").glob("[0-9]*.safetensors"))[:-keep_states]
         if states:
-            rest = states_cost(read(work, None), states)
-            yield Item("states", work, tuple(states), age, links.freed(states), *rest)
+            records = (state.with_suffix(".json") for state in states)
+            paths = [*(record for record in records if record.exists()), *states]
+            rest = states_cost(read(work, None), states[-1])
+            yield Item("states", work, tuple(paths), age, links.freed(paths), *rest)
     if finished and age >= older_than and is_finished(work):
         paths = [*(work / folder for folder in reversed(FOLDERS)), work / "preview.mp4"]
         paths = [path for path in paths if path.exists()]
@@ -164,13 +166,13 @@ def last_changed(work: Path) -> float:
 def leftovers(work: Path) -> list[Path]:
     """What a kill left and nothing uses: half-written files, and files of a chunk without a record."""
     left = [*work.glob(".*.part"), *work.glob("takes/.*.part")]
-    recorded = {record.stem for record in (work / "chunks").glob("*.json")}
-    if WorkDirectory(work).stop_record.exists():
-        recorded.add("stop")
+    records = [*(work / "chunks").glob("*.json"), *WorkDirectory(work).records_between()]
+    recorded = {record.stem for record in records}
     for folder in FOLDERS:
         left += (work / folder).glob(".*.part")
         for file in (work / folder).glob("*"):
-            if re.fullmatch(r"(\d{6}|stop)\.(safetensors|mp4)", file.name) and file.stem not in recorded:
+            ours = re.fullmatch(r"(\d{6}(-\d{6,})?|stop)\.(safetensors|mp4)", file.name)
+            if ours and file.stem not in recorded:
                 left.append(file)
     return sorted(left)
 
@@ -217,11 +219,13 @@ def cost(take: Take, others: Sequence[Path]) -> tuple[int, float]:
     return max(evaluations, 0), sum(sum(record["seconds"].values()) for record in alone)
 
 
-def states_cost(take: Take, states: Sequence[Path]) -> tuple[int, float]:
-    """(evaluations, seconds) that the last of these states spares an edit which begins right behind it."""
-    before = [record for record in take.records if record["chunk"] <= int(states[-1].stem)]
+def states_cost(take: Take, state: Path) -> tuple[int, float]:
+    """(evaluations, seconds) that this state spares an edit which begins right behind it."""
+    chunk, _, entry = state.stem.partition("-")
+    before = take.records[: int(chunk) if entry else int(chunk) + 1]
     steps = [record["step"] for record in before if record["step"] is not None]
-    return max(steps, default=0), sum(record["seconds"]["denoise"] for record in before)
+    step = int(entry) if entry else max(steps, default=0)
+    return step, sum(record["seconds"]["denoise"] for record in before)
 
 
 def take_enter(take: Take) -> tuple[int, ...]:

@@ -119,6 +119,14 @@ class Finishing:
             done.set_exception(error)
         return done
 
+    def save_entry(self, state: WindowState) -> None:
+        """Save the loop's state before a unit enters; no chunk is at hand. Raises RenderError."""
+        self.work.save_entry(self.chunks_done, state, self.carry, self.names.of_state(state.step))
+
+    def save_stop(self, state: WindowState) -> None:
+        """Save the loop's state where it stops; no chunk is at hand. Raises RenderError."""
+        self.work.save_stop(state, self.carry, self.names.of_state(state.step))
+
     def close(self) -> None:
         """Wait for the chunk at hand."""
         if self.thread is not None:
@@ -133,8 +141,7 @@ class Finishing:
             if ready is not None:
                 ready.wait()
             started = time.monotonic()
-            carry = {} if unit.chunk == 0 else self.carry
-            frames, carry = decode(self.codec, clean.finished.latents, carry, ends_run)
+            frames, carry = decode(self.codec, clean.finished.latents, self.carry, ends_run)
             pixels = post.finish(frames[:, : self.frames_left[unit.run]], self.planned.scale)
             decoded = time.monotonic()
             segment = writer.encode(pixels, self.planned.fps, self.planned.crf) if len(pixels) else None
@@ -170,11 +177,14 @@ class Finishing:
 
 
 def decode(codec: VideoCodec, latents: Tensor, carry: Carry, ends_run: bool) -> tuple[Tensor, Carry]:
-    """Frames [3 f h w] of a chunk [b c l h w], at its run's end with those that the codec held back."""
+    """Frames [3 f h w] of a chunk [b c l h w], at its run's end with those that the codec held back; and the
+    carry that the next one begins with, empty for a run's first."""
     with torch.inference_mode():
         frames, carry = codec.decode(latents, carry)
-        held = codec.flush(carry) if ends_run else None
-        return (frames if held is None else torch.cat([frames, held], dim=2))[0], carry
+        if not ends_run:
+            return frames[0], carry
+        held = codec.flush(carry)
+        return (frames if held is None else torch.cat([frames, held], dim=2))[0], {}
 
 
 class Preview:

@@ -48,11 +48,22 @@ class Identities:
         them: at a run's start, and between two groups that move together."""
         return unit == 0 or self.enter[unit] == self.enter[unit - 1] + self.steps
 
+    def is_entry(self, step: int) -> bool:
+        """Whether a unit enters at this global step, and none has just been finished: a film that parts from
+        this one there can go on from the loop's state before it, and that is no finished chunk's."""
+        return step > 0 and _has(self.enter, step) and not _has(self.enter, step - self.steps)
+
     def of_state(self, step: int) -> str:
         """Of the loop's state before this global step: what is finished, and what has entered."""
         finished, entered = self.finished(step), bisect_left(self.enter, step)
         behind = self.latents[finished - 1] if finished else self.film
         return digest([behind, step, self.conditions[finished:entered]])
+
+
+def _has(steps: Sequence[int], step: int) -> bool:
+    """Whether it is one of the steps, which are in order."""
+    place = bisect_left(steps, step)
+    return place < len(steps) and steps[place] == step
 
 
 def identities(

@@ -21,7 +21,7 @@ from longvid.plan import RenderPlan, digest
 from longvid.progress import Noted
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
-from longvid.state import FOLDERS, SHEETS, WorkDirectory, is_take, load_state, state_identity
+from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, is_take, load_state, state_identity
 from longvid.times import clock
 
 
@@ -89,9 +89,7 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
     while 0 < whole < len(first_chunks) and not first_chunks[whole]:
         # The carry behind a chunk that holds does too, however the film goes on from there.
         known = (state for state in states if state.finished == whole and state.is_right(damaged))
-        found = next(
-            (state for state in known if state.path != work.stop_state or state.holds(names, damaged)), None
-        )
+        found = next((state for state in known if state.of_chunk or state.holds(names, damaged)), None)
         if found is not None:
             carry = load_state(found.path, device)[1]
             break
@@ -99,7 +97,7 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
     behind = {
         state.finished: state.path
         for state in states
-        if whole < state.finished <= units and state.holds(names, damaged)
+        if state.of_chunk and whole < state.finished <= units and state.holds(names, damaged)
     }
     again = tuple(Again(unit, work.latents(unit), behind.get(unit + 1)) for unit in range(whole, units))
     return Kept(tuple(frames[:whole]), again, carry, chosen, latents, tuple(damaged))
@@ -194,12 +192,14 @@ def _is_right(path: Path, digest: str) -> bool:
 
 @dataclass(frozen=True)
 class _State:
-    """A saved state: the units finished behind it, its step, its file and that file's checksum."""
+    """A saved state: the units finished behind it, its step, its file and that file's checksum; and whether
+    it is the state right behind a chunk."""
 
     finished: int
     step: int
     path: Path
     wanted: str
+    of_chunk: bool
 
     def is_right(self, damaged: list[Path]) -> bool:
         """Whether the file is what was written; if not, it is one of the damaged."""
@@ -214,18 +214,32 @@ class _State:
 
 
 def _states(work: WorkDirectory, names: Identities, latents: int, damaged: list[Path]) -> Iterator[_State]:
-    """Every state behind chunks that hold, and the one that a stop left."""
+    """Every state behind chunks that hold, and those between two chunks."""
     for unit in range(latents):
         record = read_sealed(work.record(unit)) or {}
         for name, wanted in record.get("files", {}).items():
             if name.startswith("states/") and (work.path / name).exists():
-                yield _State(unit + 1, record["step"], work.path / name, wanted)
-    if work.stop_record.exists():
-        stopped = read_sealed(work.stop_record)
-        if stopped is None:
-            damaged.append(work.stop_record)
+                yield _State(unit + 1, record["step"], work.path / name, wanted, of_chunk=True)
+    for path in work.records_between():
+        between = read_sealed(path)
+        if between is None:
+            damaged.append(path)
         else:
-            yield _State(names.finished(stopped["step"]), stopped["step"], work.stop_state, stopped["file"])
+            step, state = between["step"], path.with_suffix(".safetensors")
+            yield _State(names.finished(step), step, state, between["file"], of_chunk=False)
+
+
+def forget_entries(work: WorkDirectory, names: Identities) -> None:
+    """Let go of the states between two chunks that a film of these identities would not have."""
+    for path in work.records_between():
+        record = read_sealed(path)
+        if path.stem == STOP or (
+            record is not None
+            and names.is_entry(record["step"])
+            and state_identity(path.with_suffix(".safetensors")) == names.of_state(record["step"])
+        ):
+            continue
+        work.forget_state(path.stem)
 
 
 def is_done(work: WorkDirectory, kept: Kept, planned: RenderPlan, output: Path) -> bool:
@@ -247,7 +261,7 @@ def go_on(work: WorkDirectory, kept: Kept, planned: RenderPlan, run: Mapping[str
     if not recorded:
         return
     last = read_sealed(work.path / "run.json") or {}
-    if not kept.units and not any(path.parent.name in FOLDERS for path in kept.damaged):
+    if not kept.units and not kept.state and not any(path.parent.name in FOLDERS for path in kept.damaged):
         differ = differing(read_sealed(work.path / "plan.json") or {}, planned)
         differ += [key for key in ("fingerprint", "dtype") if last.get(key, run[key]) != run[key]]
         if differ or not kept.latents:

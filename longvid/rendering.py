@@ -28,7 +28,7 @@ from longvid.finishing import Clean, Finishing, Preview, again
 from longvid.guidance import classifier_free
 from longvid.identities import Identities, identities
 from longvid.joining import join_film
-from longvid.keeping import given, go_on, is_done, keep
+from longvid.keeping import forget_entries, given, go_on, is_done, keep
 from longvid.memory import first_fitting
 from longvid.methods import METHODS
 from longvid.noise import per_unit
@@ -47,7 +47,7 @@ from longvid.progress import (
 )
 from longvid.request import Request
 from longvid.settings import Overrides
-from longvid.state import WorkDirectory, check_free, work_directory
+from longvid.state import STOP, WorkDirectory, check_free, work_directory
 from longvid.timeline import Timeline
 
 
@@ -176,10 +176,11 @@ def _render(
     effective = {key: value for key, value in planned.effective().items() if key != "sha256"}
     run = _run(planned, runtime, film.fingerprint)
     if is_done(work, kept, planned, output):
-        work.clear_stop()
+        work.forget_state(STOP)
         yield Done(str(output), planned.frames, float(planned.fps), 0.0, output.stat().st_size)
         return
     yield from go_on(work, kept, planned, run)
+    forget_entries(work, names)
     if (before := read_sealed(work.path / "run.json") or {}).get("film"):
         run["film"] = before["film"]  # that of before has the name until another takes it
     # In this order: where the plan is another, the film is known to be unfinished.
@@ -238,7 +239,7 @@ def _render(
                 finishing.start(clean).result()
         # While an earlier render's chunks are decoded again, the one that it left still stands.
         if finishing.chunks_done == names.finished(standing.state.step):
-            work.save_stop(standing.state, finishing.carry, names.of_state(standing.state.step))
+            finishing.save_stop(standing.state)
         raise
     finally:
         finishing.close()
@@ -249,7 +250,7 @@ def _render(
     join_film(work, effective, __version__, output)
     seconds = time.monotonic() - (standing.began_at or 0)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
-    work.clear_stop()
+    work.forget_state(STOP)
     kept_frames = sum(unit.frames for unit in planned.units[: kept.units])
     size = output.stat().st_size
     yield Done(str(output), planned.frames, float(planned.fps), seconds, size, kept_frames)
@@ -344,7 +345,10 @@ def _on_rung(
             behind = state if clean is finished[-1] else None
             standing.waiting.append(Clean(clean, behind, denoising))
             denoising = 0.0
-        yield from saved(all_of_it=False)
+        enters = finishing.names.is_entry(state.step)
+        yield from saved(all_of_it=enters)
+        if enters:
+            finishing.save_entry(state)
         edited = yield _stepped(planned, state, finishing, standing)
         if edited is not None:
             yield from saved(all_of_it=True)

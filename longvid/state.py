@@ -7,6 +7,7 @@
         latents/000012.safetensors  the chunk's clean latents
         segments/000012.mp4         the chunk's frames, a closed piece of the film
         states/000012.safetensors   the loop's state behind it, the codec's carry included; oldest pruned
+        states/000012-000026.*      and one before it is finished, at step 26, where a unit enters
         preview.mp4                 the film so far
         lock                        held by the process that renders
 
@@ -43,6 +44,8 @@ from longvid.files import checksum, read_sealed, sync, write, write_sealed
 
 FOLDERS = ("latents", "segments", "states", "chunks")
 SHEETS = ("plan.json", "run.json", "request.json")
+STOP = "stop"
+"""The name of the state where a render stopped."""
 STATE_BYTES = 1 << 30
 """The states together stay under this; the oldest go first."""
 
@@ -126,8 +129,8 @@ class WorkDirectory:
     """An open work directory; this process holds its lock."""
 
     path: Path
-    states: dict[int, int] = field(default_factory=dict)
-    """Sizes of the states on disk, by the chunk that they are behind."""
+    states: dict[str, int] = field(default_factory=dict)
+    """Sizes of the states on disk, by their names, which sort in order of time."""
 
     @property
     def preview(self) -> Path:
@@ -145,13 +148,9 @@ class WorkDirectory:
     def state(self, chunk: int) -> Path:
         return self.path / "states" / f"{chunk:06d}.safetensors"
 
-    @property
-    def stop_state(self) -> Path:
-        return self.path / "states" / "stop.safetensors"
-
-    @property
-    def stop_record(self) -> Path:
-        return self.path / "states" / "stop.json"
+    def records_between(self) -> list[Path]:
+        """Of the states between two chunks: where units enter, and where a render stopped."""
+        return sorted((self.path / "states").glob("[!.]*.json"))
 
     def segments(self, chunks: int) -> list[Path]:
         """Of the first ``chunks`` chunks; a codec that holds frames back may leave out one."""
@@ -195,20 +194,33 @@ class WorkDirectory:
         }
         write_sealed(self.path / "chunks" / f"{name}.json", record)
         if chunk.state is not None:
-            self.states[chunk.index] = len(files[f"states/{name}.safetensors"])
+            self.states[name] = len(files[f"states/{name}.safetensors"])
             self._prune()
 
     def save_stop(self, state: WindowState, carry: Carry, identity: str) -> None:
-        """The state between two chunks, where a render stops."""
-        content = save_state(state, carry, identity)
-        write(self.stop_state, content, commit=False)
-        digest = hashlib.sha256(content).hexdigest()
-        write_sealed(self.stop_record, {"step": state.step, "file": digest})
+        """The state where a render stops."""
+        self._save_between(STOP, state, carry, identity)
 
-    def clear_stop(self) -> None:
-        with suppress(OSError):  # it is known to be of no use
-            self.stop_record.unlink(missing_ok=True)
-            self.stop_state.unlink(missing_ok=True)
+    def save_entry(self, chunk: int, state: WindowState, carry: Carry, identity: str) -> None:
+        """The state before a unit enters, where ``chunk`` is the next to be finished."""
+        name = f"{chunk:06d}-{state.step:06d}"
+        self.states[name] = self._save_between(name, state, carry, identity)
+        self._prune()
+
+    def _save_between(self, name: str, state: WindowState, carry: Carry, identity: str) -> int:
+        """A state between two chunks, its record last. Returns its bytes."""
+        content = save_state(state, carry, identity)
+        write(self.path / "states" / f"{name}.safetensors", content, commit=False)
+        record = {"step": state.step, "file": hashlib.sha256(content).hexdigest()}
+        write_sealed(self.path / "states" / f"{name}.json", record)
+        return len(content)
+
+    def forget_state(self, name: str) -> None:
+        """Let go of a state, by its name, that is known to be of no use."""
+        self.states.pop(name, None)
+        with suppress(OSError):  # it takes space, and that is all
+            for suffix in (".json", ".safetensors"):
+                (self.path / "states" / f"{name}{suffix}").unlink(missing_ok=True)
 
     def chunks_recorded(self) -> int:
         """One more than the last chunk with a record, whole or not."""
@@ -232,8 +244,7 @@ class WorkDirectory:
                 self.record(chunk).unlink(missing_ok=True)
                 self.segment(chunk).unlink(missing_ok=True)
                 self.latents(chunk).unlink(missing_ok=True)
-                self.state(chunk).unlink(missing_ok=True)
-                self.states.pop(chunk, None)
+                self.forget_state(f"{chunk:06d}")
         except OSError as error:
             raise RenderError(
                 f"{error.filename or self.path}: cannot be put aside: {error.strerror}"
@@ -243,9 +254,8 @@ class WorkDirectory:
         total = sum(self.states.values())
         while total > STATE_BYTES and len(self.states) > 1:
             oldest = min(self.states)
-            with suppress(OSError):  # it takes space, and that is all
-                self.state(oldest).unlink(missing_ok=True)
-            total -= self.states.pop(oldest)
+            total -= self.states[oldest]
+            self.forget_state(oldest)
 
 
 def work_path(output: Path) -> Path:
@@ -302,10 +312,8 @@ def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False
         for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
     with locked(path):
-        states = {
-            int(file.stem): file.stat().st_size for file in (path / "states").glob("[0-9]*.safetensors")
-        }
-        yield WorkDirectory(path, states)
+        states = (path / "states").glob("[0-9]*.safetensors")
+        yield WorkDirectory(path, {file.stem: file.stat().st_size for file in states})
 
 
 def check_free(output: Path, *, overwrite: bool = False) -> None:

@@ -22,7 +22,7 @@ from longvid.identities import Identities, identities
 from longvid.joining import write_film
 from longvid.keeping import given, keep, read_request
 from longvid.plan import RenderPlan, digest
-from longvid.state import SHEETS, WorkDirectory, made_here, state_identity, take_folders, work_film
+from longvid.state import SHEETS, STOP, WorkDirectory, made_here, state_identity, take_folders, work_film
 from longvid.takes import read
 from longvid.times import clock
 from longvid.video import reader, writer
@@ -153,7 +153,7 @@ def check_render(path: Path, sums: Checksums, report: Report) -> None:
             report.add(WorkDirectory(path).record(len(records)), MISSING)
         else:
             report.notes.append(f"{path}: its chunks were let go of, the film is all there is")
-    check_stop(path, sums, report)
+    check_between(path, sums, report)
     known = check_identities(path, plan, run or {}, records, report)
     whole = not any(wrong.file.parent.name in ("segments", "chunks") for wrong in report.wrong[before:])
     check_film(path, plan, run, sums, report, joins=whole and len(records) == chunks(plan))
@@ -218,11 +218,13 @@ def check_records(path: Path, sums: Checksums, report: Report) -> list[Record]:
     return records
 
 
-def check_stop(path: Path, sums: Checksums, report: Report) -> None:
-    work = WorkDirectory(path)
-    stopped = check_sealed(work.stop_record, sums, report, wanted=False)
-    if stopped is not None and sums(work.stop_state) != stopped["file"]:
-        report.add(work.stop_state, DAMAGED if work.stop_state.exists() else MISSING)
+def check_between(path: Path, sums: Checksums, report: Report) -> None:
+    """The states between two chunks."""
+    for file in WorkDirectory(path).records_between():
+        record = check_sealed(file, sums, report, wanted=True)
+        state = file.with_suffix(".safetensors")
+        if record is not None and sums(state) != record["file"]:
+            report.add(state, DAMAGED if state.exists() else MISSING)
 
 
 def check_identities(
@@ -270,6 +272,12 @@ def check_identities(
                 continue
             if state_identity(state) != names.of_state(record["step"]):
                 report.add(state, "is a state of another film")
+    for file in work.records_between():
+        between, state = read_sealed(file), file.with_suffix(".safetensors")
+        if between is None or state in damaged or not state.exists() or file.stem == STOP:
+            continue  # where a render stopped may be in another film, and is then of no use
+        if state_identity(state) != names.of_state(between["step"]):
+            report.add(state, "is a state of another film")
     return planned, names
 
 

@@ -120,7 +120,7 @@ ALL: Mapping[str, tuple[Edit, str]] = {
     "order of the first": (shots({**SEA, "blend_seconds": 0}, BOAT, CITY, SNOW), "shots"),
     "shot added first": (shots(FOX, BOAT, SEA, CITY, SNOW), "shots"),
     "first shot removed": (shots({**SEA, "blend_seconds": 0}, CITY, SNOW), "shots"),
-    "first shot far shorter": (shot(0, seconds="8f"), "shots"),
+    "guidance of the first": (shot(0, guidance=4), "shots"),
 }
 """Nothing can be kept; a key that is named then."""
 
@@ -228,13 +228,15 @@ def cost(before: RenderPlan, after: RenderPlan, reached: int | None = None, *, s
     """The evaluations that an edit must take: everything behind the latest state that knows nothing of the
     first unit that changed, that is, one of before the unit entered. 0 .. the film's.
 
-    There is a state behind every step that finished a chunk, and one where the render was ``stopped``, at
-    ``reached`` evaluations (None: it was finished). Written without longvid.identities, from DESIGN 1.
+    There is a state before every step at which a unit enters or is finished, and one where the render was
+    ``stopped``, at ``reached`` evaluations (None: it was finished). Written without longvid.identities, from
+    DESIGN 1.
     """
     end = enter(after)[-1] + after.steps
-    finished = [entered + before.steps for entered in enter(before)]
+    entered = enter(before)
+    finished = [step + before.steps for step in entered]
     reached = finished[-1] if reached is None else reached
-    states = {0, *(step for step in finished if step <= reached)}
+    states = {0, *(step for step in (*entered, *finished) if step <= reached)}
     if stopped:
         states.add(reached)
     latest = min(first_change(before, after), end)

@@ -49,7 +49,7 @@ def test_the_bytes_are_those_of_a_film_without_a_thread(tmp_path, monkeypatch):
     for kind in ("latents", "segments"):
         for path in (tmp_path / "alone.longvid" / kind).iterdir():
             assert path.read_bytes() == (tmp_path / "beside.longvid" / kind / path.name).read_bytes()
-    for path in (tmp_path / "alone.longvid" / "states").iterdir():
+    for path in (tmp_path / "alone.longvid" / "states").glob("*.safetensors"):
         ours, carry = state.load_state(tmp_path / "beside.longvid" / "states" / path.name, CPU)
         theirs, their_carry = state.load_state(path, CPU)
         assert (ours.step, ours.units, ours.levels) == (theirs.step, theirs.units, theirs.levels)

@@ -90,13 +90,14 @@ def show(work: Path, going: list[Item]) -> None:
 
 
 def what(item: Item) -> str:
-    many = "s" * (len(item.paths) > 1)
+    files = [path for path in item.paths if item.kind != "states" or path.suffix != ".json"]
+    many = "s" * (len(files) > 1)
     days = f"{item.age_seconds / 86400:.0f} days old"
     return {
-        "leftovers": f"{len(item.paths)} file{many} that a kill left",
+        "leftovers": f"{len(files)} file{many} that a kill left",
         "take": f"take {item.paths[0].name}, {days}",
         "aside": f"moved aside by --fresh, {days}",
-        "states": f"{len(item.paths)} state{many}, up to {item.paths[-1].stem}",
+        "states": f"{len(files)} state{many}, up to {item.paths[-1].stem}",
         "finished": f"the chunks of a finished film, {days}",
     }[item.kind]
 

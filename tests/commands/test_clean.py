@@ -43,7 +43,7 @@ def test_what_is_young_stays(here):
 
 def test_states_and_finished_films_go_on_request(here):
     ran = longvid("clean", "--older-than", "0", "--keep-states", "1", "--finished", "--yes")
-    assert "8 states, up to 000007; an edit that reaches back there costs up to 22 evaluations" in ran.out
+    assert "11 states, up to 000007; an edit that reaches back there costs up to 22 evaluations" in ran.out
     assert "the chunks of a finished film, 0 days old; to make it again: 24 evaluations" in ran.out
     assert ran.code == 0
     assert (here / "film.mp4").exists()
