@@ -14,8 +14,10 @@ from typing import Literal
 
 from longvid import exchange
 from longvid.errors import RenderError, UserError
+from longvid.locks import locked
 from longvid.methods import enter_steps
-from longvid.state import FOLDERS, WorkDirectory, locked, take_folders, work_film
+from longvid.outputs import work_film
+from longvid.state import FOLDERS, WorkDirectory, take_folders
 from longvid.takes import Take, is_whole, read
 
 Kind = Literal["leftovers", "take", "aside", "states", "finished"]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from longvid.errors import RenderError, UserError
 from longvid.files import read_sealed, sync, write_sealed
-from longvid.state import FOLDERS, SHEETS, locked
+from longvid.locks import locked
+from longvid.state import FOLDERS, SHEETS
 
 FILE = "exchange.json"
 

@@ -17,11 +17,12 @@ from longvid.denoise import WindowState
 from longvid.errors import UserError
 from longvid.files import checksum, read_sealed
 from longvid.identities import Identities, identities, unit_conditions
+from longvid.outputs import is_take
 from longvid.plan import RenderPlan, digest
 from longvid.progress import Noted
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
-from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, is_take, load_state, state_identity
+from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, load_state, state_identity
 from longvid.times import clock
 
 

@@ -32,6 +32,7 @@ from longvid.keeping import forget_entries, given, go_on, is_done, keep
 from longvid.memory import first_fitting
 from longvid.methods import METHODS
 from longvid.noise import per_unit
+from longvid.outputs import check_free
 from longvid.plan import RenderPlan
 from longvid.processes import SOLVERS
 from longvid.progress import (
@@ -45,9 +46,10 @@ from longvid.progress import (
     Show,
     Stepped,
 )
+from longvid.request import FILE as REQUEST
 from longvid.request import Request
 from longvid.settings import Overrides
-from longvid.state import STOP, WorkDirectory, check_free, work_directory
+from longvid.state import STOP, WorkDirectory, work_directory
 from longvid.timeline import Timeline
 
 
@@ -177,6 +179,8 @@ def _render(
     run = _run(planned, runtime, film.fingerprint)
     if is_done(work, kept, planned, output):
         work.forget_state(STOP)
+        if request is not None and work.path / REQUEST in kept.damaged:
+            work.write_request(request.content())
         yield Done(str(output), planned.frames, float(planned.fps), 0.0, output.stat().st_size)
         return
     yield from go_on(work, kept, planned, run)

@@ -18,17 +18,15 @@ record's seal and the files it names are right, so a kill at any moment leaves e
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +37,10 @@ from torch import Tensor
 
 from longvid.backends import Carry
 from longvid.denoise import WindowState
-from longvid.errors import LockedError, RenderError, UserError
+from longvid.errors import RenderError, UserError
 from longvid.files import checksum, read_sealed, sync, write, write_sealed
+from longvid.locks import locked, refused
+from longvid.outputs import check_free, work_path
 
 FOLDERS = ("latents", "segments", "states", "chunks")
 SHEETS = ("plan.json", "run.json", "request.json")
@@ -258,19 +258,6 @@ class WorkDirectory:
             self.forget_state(oldest)
 
 
-def work_path(output: Path) -> Path:
-    """The work directory of a film: beside it, ``film.mp4`` -> ``film.longvid``.
-
-    That of a take, ``film.longvid/takes/NAME.mp4``, is ``film.longvid/takes/NAME``.
-    """
-    return output.with_suffix("" if is_take(output) else ".longvid")
-
-
-def is_take(path: Path) -> bool:
-    """Whether a film or a work directory is that of a take."""
-    return path.parent.name == "takes" and path.parent.parent.suffix == ".longvid"
-
-
 def branch(film: Path, name: str) -> Path:
     """The film of a take of this name; if it is new, it begins with all that the film's work directory holds.
 
@@ -289,16 +276,6 @@ def branch(film: Path, name: str) -> Path:
     return take.with_name(f"{name}.mp4")
 
 
-def work_film(work: Path) -> Path:
-    """The inverse of ``work_path``. Raises UserError where ``work`` is no work directory."""
-    if not work.is_dir():
-        raise UserError(f"{work}: there is no such folder; a film's work directory is named film.longvid")
-    if not (work / "chunks").is_dir():
-        raise UserError(f"{work}: is no film's work directory; one is named film.longvid, beside the film")
-    named = work if work.name.strip(".") else work.resolve()
-    return named.with_name(f"{named.name}.mp4") if is_take(named) else named.with_suffix(".mp4")
-
-
 @contextmanager
 def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False) -> Iterator[WorkDirectory]:
     """The locked work directory of the film ``output``, with whatever an earlier render left there; with
@@ -306,9 +283,9 @@ def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False
     check_free(output, overwrite=overwrite)
     path = work_path(output)
     if fresh and _has_finished(path):
-        with locked(path), _refused(path):
+        with locked(path), refused(path):
             path.rename(_free_name(path))
-    with _refused(path):
+    with refused(path):
         for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
     with locked(path):
@@ -316,27 +293,11 @@ def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False
         yield WorkDirectory(path, {file.stem: file.stat().st_size for file in states})
 
 
-def check_free(output: Path, *, overwrite: bool = False) -> None:
-    """Raise what stands in the way of a render into ``output``; nothing is touched.
-
-    UserError where ``output`` cannot become a film: it is no .mp4, its folder is missing or cannot be
-    written, or there is a file that no work directory made (unless ``overwrite``). LockedError where another
-    process has its work directory.
-    """
-    with _refused(output):
-        check_output(output)
-    path = work_path(output)
-    with _refused(path):
-        there = path.exists()
-    with locked(path) if there else nullcontext():
-        _check_foreign(output, overwrite)
-
-
 def link_tree(work: Path, take: Path) -> None:
     """What makes up a render, linked into a new folder. That takes no space, and since no file is written to
     in place it stays as it is. The folder appears whole or not at all."""
     partial = take.with_name(f".{take.name}.part")
-    with _refused(take):
+    with refused(take):
         if partial.exists():
             shutil.rmtree(partial)
         for folder in FOLDERS:
@@ -385,87 +346,5 @@ def _has_finished(path: Path) -> bool:
     return any((path / "chunks").glob("*.json"))
 
 
-def check_output(output: Path) -> None:
-    """Raise UserError where ``output`` can be no film."""
-    if output.is_dir():
-        raise UserError(f"--output {output} is a folder; name a file in it, as {output / 'film.mp4'}")
-    if output.suffix.lower() != ".mp4":
-        raise UserError(f"--output {output}: a film is written as .mp4; try {_as_mp4(output)}")
-    if output.exists() and not output.is_file():
-        raise UserError(f"--output {output}: is there and no ordinary file; name another")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}; create it first")
-
-
-def _as_mp4(output: Path) -> Path:
-    """The nearest name of a film; ``.mp4`` alone is a hidden file's name, without an ending."""
-    return output.with_name("film.mp4") if output.name.lower() == ".mp4" else output.with_suffix(".mp4")
-
-
-def _check_foreign(output: Path, overwrite: bool) -> None:
-    if overwrite or not output.exists():
-        return
-    with _refused(output):
-        ours = made_here(output)
-    if not ours:
-        run = work_path(output) / "run.json"
-        damaged = run.exists() and read_sealed(run) is None
-        why = (
-            f"{run}, which tells whether a render here made it, is damaged"
-            if damaged
-            else "no render here made it"
-        )
-        raise UserError(
-            f"{output} exists, and {why}; --overwrite replaces it, or write elsewhere with --output"
-        )
-
-
-def made_here(output: Path) -> bool:
-    """Whether the film is as a render left it: its own work directory's, a take's, or one moved aside."""
-    film, work = checksum(output), glob.escape(work_path(output).name)
-    runs = (output.parent.glob(f"{work}{below}/run.json") for below in ("*", "*/takes/*"))
-    told = (read_sealed(run) or {} for run in chain.from_iterable(runs))
-    return any(film in (run.get("film"), run.get("next_film")) for run in told)
-
-
 def _free_name(path: Path) -> Path:
     return next(free for n in count(1) if not (free := path.with_name(f"{path.name}.{n}")).exists())
-
-
-@contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    """What the file system refuses before anything is spent is the caller's to put right."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write there: {error.strerror}; choose another folder with --output"
-        ) from error
-
-
-@contextmanager
-def locked(path: Path, doing: str = "renders") -> Iterator[None]:
-    """Hold the directory's lock; it goes with the process, however that ends. Raises LockedError, which says
-    what its holder is ``doing``."""
-    import fcntl
-
-    with ExitStack() as stack:
-        with _refused(path):
-            file = stack.enter_context(open(path / "lock", "a+", encoding="utf-8"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise LockedError(
-                f"{path}: {file.read().strip() or 'another process is at work'} there; "
-                "wait for it, or write elsewhere with --output"
-            ) from None
-        with _refused(path):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()} {doing}")
-            file.flush()
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # nothing depends on it: it only tells who holds the lock
-                file.truncate(0)

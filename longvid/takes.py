@@ -18,15 +18,14 @@ from longvid.document import NodePath, spell
 from longvid.errors import RenderError, UserError
 from longvid.files import checksum, read_sealed, replacing
 from longvid.joining import join_film
+from longvid.locks import locked
+from longvid.outputs import made_here, work_film
 from longvid.state import (
     SHEETS,
     WorkDirectory,
     holder,
-    locked,
-    made_here,
     render_files,
     take_folders,
-    work_film,
 )
 from longvid.video import sheet, writer
 

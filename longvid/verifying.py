@@ -21,8 +21,9 @@ from longvid.files import checksum, read_sealed, sealed
 from longvid.identities import Identities, identities
 from longvid.joining import write_film
 from longvid.keeping import given, keep, read_request
+from longvid.outputs import made_here, work_film
 from longvid.plan import RenderPlan, digest
-from longvid.state import SHEETS, STOP, WorkDirectory, made_here, state_identity, take_folders, work_film
+from longvid.state import SHEETS, STOP, WorkDirectory, state_identity, take_folders
 from longvid.takes import read
 from longvid.times import clock
 from longvid.video import reader, writer

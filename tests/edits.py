@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from longvid import rendering, state
+from longvid import files, rendering, state
 from longvid.backends import Backend
 from longvid.methods import enter_steps
 from longvid.plan import RenderPlan, plan
@@ -187,7 +187,7 @@ def contents(output: Path) -> dict[str, object]:
     for folder in ("latents", "segments", "states"):
         found |= {f"{folder}/{path.name}": _hash(path) for path in (work / folder).iterdir()}
     for path in (work / "chunks").iterdir():
-        record = state.read_sealed(path)
+        record = files.read_sealed(path)
         assert record is not None, path
         del record["seconds"]
         found[f"chunks/{path.name}"] = record

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from longvid import state
+from longvid import files
 from tests.installed import environment, install_tiny
 from tests.planning import longvid
 
@@ -42,7 +42,7 @@ def shots(*prompts: str) -> dict[str, object]:
 
 
 def checksums(work: str, folder: str) -> list[str]:
-    return [state.checksum(path) for path in sorted((Path(work) / folder).glob("[0-9]*"))]
+    return [files.checksum(path) for path in sorted((Path(work) / folder).glob("[0-9]*"))]
 
 
 def test_freeze_keeps_every_finished_chunk_before_the_edited_shot(film: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from longvid.cleaning import Item, free, held, items, work_directories
 from longvid.errors import LockedError, RenderError, UserError
 from longvid.exchange import FILE
-from longvid.state import locked, read_sealed, write_sealed
+from longvid.files import read_sealed, write_sealed
+from longvid.locks import locked
 from longvid.takes import takes, use
 from longvid.verifying import verify
 from tests.installed import install_tiny

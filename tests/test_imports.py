@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("timeline", "document", "times"),
     ("backends", "memory", "plugins", "downloads", "digests"),
     ("methods",),
-    ("plan", "spans", "settings", "measurements", "identities", "request", "files"),
+    ("plan", "spans", "settings", "measurements", "identities", "request", "files", "locks", "outputs"),
     ("noise", "processes", "guidance"),
     ("denoise",),
     ("state", "exchange", "keeping", "progress", "devices"),

@@ -6,8 +6,9 @@ import json
 import os
 
 import longvid
+from longvid.files import checksum, read_sealed
 from longvid.joining import join_film, write_film
-from longvid.state import WorkDirectory, checksum, read_sealed
+from longvid.state import WorkDirectory
 from tests.kept import render
 
 

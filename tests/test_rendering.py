@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import longvid
-from longvid import finishing, rendering, state
+from longvid import files, finishing, rendering, state
 from longvid.denoise import denoise
 from longvid.errors import RenderError, UserError
 from longvid.guidance import classifier_free
@@ -68,10 +68,10 @@ def whole(work: Path) -> list[int]:
     """The finished chunks of a work directory, every checksum checked."""
     finished = []
     for path in sorted((work / "chunks").iterdir()):
-        record = state.read_sealed(path)
+        record = files.read_sealed(path)
         assert record is not None, path
         for name, checksum in record["files"].items():
-            assert state.checksum(work / name) == checksum, name
+            assert files.checksum(work / name) == checksum, name
         finished.append(record["chunk"])
     assert not list(work.rglob(".*")), "no temporary file is left"
     return finished
@@ -191,7 +191,7 @@ def test_a_saved_state_is_all_it_takes_to_go_on(tmp_path, chunk, solver):
             assert torch.equal(clean.latents, load_file(work / "latents" / f"{name}.safetensors")["latents"])
             ends = unit.chunk == planned.runs[unit.run] - 1
             frames, carry = finishing.decode(codec, clean.latents, carry if unit.chunk else {}, ends)
-            written = state.read_sealed(work / "chunks" / f"{name}.json")["frames"]
+            written = files.read_sealed(work / "chunks" / f"{name}.json")["frames"]
             segment = writer.encode(post.finish(frames[:, :written]), planned.fps, planned.crf)
             assert (work / "segments" / f"{name}.mp4").read_bytes() == segment
             seen.append(unit.index)

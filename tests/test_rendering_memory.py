@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 import torch
 
-from longvid import rendering, state
+from longvid import files, rendering
 from longvid.backends import RESIDENT, Rung
 from longvid.errors import RenderError
 from longvid.finishing import Finishing
@@ -66,7 +66,7 @@ def runs_out(monkeypatch, owner: type, name: str, when: Callable[[int], bool]) -
 def test_the_film_is_that_of_enough_memory(tmp_path, monkeypatch, owner, name, call):
     backend = TinyBackend(causal=True, held_frames=3, ladder=LADDER)
     undisturbed = rendered(tmp_path / "undisturbed.mp4", film(*SHOTS), backend)
-    assert state.read_sealed(tmp_path / "undisturbed.longvid" / "run.json")["rung"] == RESIDENT
+    assert files.read_sealed(tmp_path / "undisturbed.longvid" / "run.json")["rung"] == RESIDENT
     runs_out(monkeypatch, owner, name, lambda n: n == call)
     planned = plan(film(*SHOTS), backend)
     told = list(events(planned, tmp_path / "film.mp4", backend))
@@ -79,7 +79,7 @@ def test_the_film_is_that_of_enough_memory(tmp_path, monkeypatch, owner, name, c
     assert [event.chunk for event in told if isinstance(event, ChunkSaved)] == list(range(len(planned.units)))
     assert isinstance(told[-1], Done)
     assert (tmp_path / "film.mp4").read_bytes() == undisturbed.read_bytes()
-    run = state.read_sealed(tmp_path / "film.longvid" / "run.json")
+    run = files.read_sealed(tmp_path / "film.longvid" / "run.json")
     assert (run["rung"], run["status"]) == ("half", "finished")
     for kind in ("latents", "segments"):
         for path in (tmp_path / "film.longvid" / kind).iterdir():
@@ -97,7 +97,7 @@ def test_every_rung_is_tried(tmp_path, monkeypatch):
         "nothing stays",
     ]
     assert (tmp_path / "film.mp4").read_bytes() == undisturbed.read_bytes()
-    assert state.read_sealed(tmp_path / "film.longvid" / "run.json")["rung"] == "none"
+    assert files.read_sealed(tmp_path / "film.longvid" / "run.json")["rung"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_last_rung_s_failure_keeps_what_is_finished(tmp_path, monkeypatch, o
     assert whole(tmp_path / "film.longvid") == list(range(chunks))
     frames = sum(unit.frames for unit in plan(film(*SHOTS), backend).units[:chunks])
     assert pictures(tmp_path / "film.longvid" / "preview.mp4") == undisturbed[:frames]
-    run = state.read_sealed(tmp_path / "film.longvid" / "run.json")
+    run = files.read_sealed(tmp_path / "film.longvid" / "run.json")
     assert (run["rung"], run["status"]) == ("none", "unfinished")
 
 
@@ -123,7 +123,7 @@ def test_chunks_name_the_rung_that_changed_their_pixels(tmp_path, monkeypatch):
     backend = TinyBackend(ladder=(*LADDER[:1], tiled))
     runs_out(monkeypatch, TinyCodec, "decode", lambda n: n == 4)
     rendered(tmp_path / "film.mp4", film(*SHOTS), backend)
-    records = [state.read_sealed(path) for path in sorted((tmp_path / "film.longvid" / "chunks").iterdir())]
+    records = [files.read_sealed(path) for path in sorted((tmp_path / "film.longvid" / "chunks").iterdir())]
     assert [record.get("rung") for record in records] == [None] * 4 + ["tiled"] * (len(records) - 4)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from longvid import state
+from longvid import files
 from longvid.errors import RenderError, UserError
 from longvid.progress import ChunkSaved, Event
 from tests.disk import Disk, Killed
@@ -169,5 +169,5 @@ def test_any_call_to_the_disk_may_fail(tmp_path: Path, work: str, how: str) -> N
 
 def kept(work: Path) -> dict[str, str]:
     """A render's chunks, by the checksums of what is there."""
-    files = (path for folder in ("chunks", "latents", "segments") for path in (work / folder).iterdir())
-    return {str(path.relative_to(work)): state.checksum(path) for path in files}
+    paths = (path for folder in ("chunks", "latents", "segments") for path in (work / folder).iterdir())
+    return {str(path.relative_to(work)): files.checksum(path) for path in paths}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longvid import state
+from longvid import files, outputs, state
 from longvid.denoise import WindowState
 from longvid.errors import LockedError, RenderError, UserError
 from longvid.plan import RenderPlan, plan
@@ -58,7 +58,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, remembers):
 def test_a_chunk_is_recorded_last_with_the_checksum_of_every_file(tmp_path):
     with work_directory(tmp_path / "film.mp4") as work:
         work.save_chunk(chunk(0))
-        record = state.read_sealed(work.path / "chunks" / "000000.json")
+        record = files.read_sealed(work.path / "chunks" / "000000.json")
         assert record == {
             "chunk": 0,
             "identity": "id0",
@@ -68,7 +68,7 @@ def test_a_chunk_is_recorded_last_with_the_checksum_of_every_file(tmp_path):
             "frames": 8,
             "seconds": {"denoise": 0.1235},
             "files": {
-                name: state.checksum(work.path / name)
+                name: files.checksum(work.path / name)
                 for name in (
                     "latents/000000.safetensors",
                     "segments/000000.mp4",
@@ -113,7 +113,7 @@ def test_the_oldest_states_go_first_and_the_last_stays(tmp_path, monkeypatch):
 def test_a_chunk_without_frames_or_state_leaves_out_their_files(tmp_path):
     with work_directory(tmp_path / "film.mp4") as work:
         work.save_chunk(replace(chunk(0, segment=None), state=None))
-        record = state.read_sealed(work.path / "chunks" / "000000.json")
+        record = files.read_sealed(work.path / "chunks" / "000000.json")
         assert record is not None
         assert list(record["files"]) == ["latents/000000.safetensors"]
 
@@ -169,7 +169,7 @@ def test_a_file_that_no_render_made_is_not_overwritten(tmp_path):
     assert os.listdir(tmp_path) == ["film.mp4"]
     with work_directory(film, overwrite=True) as work:
         work.save_chunk(chunk(0))
-        work.write_run({"film": state.checksum(film)})
+        work.write_run({"film": files.checksum(film)})
     with work_directory(film, fresh=True) as work:
         work.save_chunk(chunk(0))
     with work_directory(film, fresh=True):
@@ -228,7 +228,7 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "film.mp4").touch()
-    monkeypatch.setattr(state, "checksum", refuse)
+    monkeypatch.setattr(outputs, "checksum", refuse)
     with (
         pytest.raises(UserError, match=r"film\.mp4: cannot write there: Permission denied"),
         work_directory(tmp_path / "film.mp4"),
@@ -254,4 +254,4 @@ def test_plan_json_is_sealed_by_the_plans_own_hash(tmp_path, style):
     with work_directory(tmp_path / "film.mp4") as work:
         work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
         assert json.loads((work.path / "plan.json").read_text())["sha256"] == effective["sha256"]
-        assert state.read_sealed(work.path / "plan.json") is not None
+        assert files.read_sealed(work.path / "plan.json") is not None

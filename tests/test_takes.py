@@ -14,9 +14,10 @@ import pytest
 
 from longvid import exchange, rendering
 from longvid.errors import LockedError, RenderError, UserError
+from longvid.files import read_sealed, write_sealed
 from longvid.keeping import read_request
+from longvid.locks import locked
 from longvid.progress import Done, Event, Stepped
-from longvid.state import locked, read_sealed, write_sealed
 from longvid.takes import Take, differing, first_other_frame, read, takes, use, write_strips
 from longvid.verifying import verify
 from longvid.video import reader

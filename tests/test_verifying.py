@@ -11,7 +11,8 @@ import pytest
 
 from longvid import exchange
 from longvid.errors import LockedError, UserError
-from longvid.state import locked, read_sealed, write_sealed
+from longvid.files import read_sealed, write_sealed
+from longvid.locks import locked
 from longvid.verifying import Report, verify
 from tests.installed import install_tiny
 from tests.kept import EDITED, SHOTS, copied, flip, render

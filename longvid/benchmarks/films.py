@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 
-from longvid import files, rendering, state
+from longvid import files, outputs, rendering
 from longvid.backends import Backend, Denoiser, Film, FilmSpec, Runtime
 from longvid.benchmarks import Setup
 from longvid.benchmarks.steps import now
@@ -74,7 +74,7 @@ def measure_film(setup: Setup, seconds: int) -> FilmRun:
         for event in happening:
             done = event
         assert isinstance(done, Done)
-        work = state.work_path(output)
+        work = outputs.work_path(output)
         records = [files.read_sealed(path) for path in work.glob("chunks/*.json")]
         run = files.read_sealed(work / "run.json") or {}
 

@@ -122,8 +122,8 @@ def resume(
 ) -> None:
     """Go on with a render, as it was asked for; the timeline's file is not needed."""
     from longvid.keeping import read_request
+    from longvid.outputs import work_film
     from longvid.progress import showing
-    from longvid.state import work_film
 
     with showing(progress, quiet) as show:
         film, code = run(lambda: read_request(work), work_film(work), show, told=progress != "json")
@@ -164,8 +164,9 @@ def run(
             show(note)
         show(Loading("loading PyTorch"))
         from longvid.keeping import unchanged
+        from longvid.outputs import work_path
         from longvid.rendering import events, film_path
-        from longvid.state import branch, work_path
+        from longvid.state import branch
 
         film = film_path(request.timeline, output)
         if take is not None:

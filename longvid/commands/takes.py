@@ -40,7 +40,7 @@ def takes(
     """
     from longvid import takes as kept
     from longvid.exchange import pending
-    from longvid.state import work_film
+    from longvid.outputs import work_film
 
     work_film(work)
     if strip is not None:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from longvid.state import locked
+from longvid.locks import locked
 from tests.installed import install_tiny
 from tests.kept import EDITED, render
 from tests.planning import longvid

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from longvid import state
+from longvid import files
 from longvid.video import reader
 from tests.installed import command, environment, install_tiny
+from tests.kept import flip
 from tests.planning import longvid
 
 TIMELINE = """\
@@ -58,10 +59,10 @@ def test_flags_go_before_the_timeline(film):
     flags = ["--seed", 5, "--steps", 12, "--guidance", 3, "--dtype", "float32", "--method", "progressive"]
     ran = longvid("render", "film.yaml", *flags, "--device", "cpu", "-q")
     assert (ran.code, ran.err) == (0, "")
-    plan = state.read_sealed(Path("film.longvid/plan.json"))
+    plan = files.read_sealed(Path("film.longvid/plan.json"))
     assert plan is not None
     assert (plan["seed"], plan["steps"], plan["shots"][0]["guidance"]) == (5, 12, 3)
-    run = state.read_sealed(Path("film.longvid/run.json"))
+    run = files.read_sealed(Path("film.longvid/run.json"))
     assert run is not None
     assert (run["dtype"], run["status"], run["seed"]) == ("float32", "finished", 5)
     assert run["film"] == hashlib.sha256(Path("film.mp4").read_bytes()).hexdigest()
@@ -170,11 +171,11 @@ def test_a_signal_stops_after_the_step_and_keeps_what_is_finished(busy, number):
     end = json.loads(err.splitlines()[-1])
     assert (end["event"], end["why"], end["chunks"]) == ("stopped", f"stopped by {number.name}", 3600)
     work = output.with_suffix(".longvid")
-    records = [state.read_sealed(path) for path in sorted((work / "chunks").iterdir())]
+    records = [files.read_sealed(path) for path in sorted((work / "chunks").iterdir())]
     assert [record["chunk"] for record in records if record] == list(range(end["chunks_done"]))
     for record in records:
         for name, checksum in record["files"].items():
-            assert state.checksum(work / name) == checksum
+            assert files.checksum(work / name) == checksum
     assert sum(1 for _ in reader.frames(work / "preview.mp4")) == end["frames_done"] == 8 * len(records)
     assert not output.exists()
     assert not list(work.rglob(".*"))
@@ -199,12 +200,12 @@ def test_a_kill_leaves_a_preview_that_plays_and_no_half_chunk(busy):
     run.kill()
     run.communicate()
     work = output.with_suffix(".longvid")
-    records = [state.read_sealed(path) for path in (work / "chunks").iterdir() if path.suffix == ".json"]
+    records = [files.read_sealed(path) for path in (work / "chunks").iterdir() if path.suffix == ".json"]
     assert len(records) >= 3
     for record in records:
         assert record is not None
         for name, checksum in record["files"].items():
-            assert state.checksum(work / name) == checksum
+            assert files.checksum(work / name) == checksum
     assert sum(1 for _ in reader.frames(work / "preview.mp4")) == 8, "the first chunk's, at once"
 
 
@@ -226,3 +227,24 @@ main(sys.argv[1:])
         "to go on: longvid resume film.longvid\n"
     )
     assert not Path("film.mp4").exists()
+
+
+def test_a_damaged_request_is_named_and_written_anew(film):
+    longvid("render", "film.yaml", "--device", "cpu", "-q")
+    whole, request = Path("film.mp4").read_bytes(), Path("film.longvid/request.json")
+    for stage in ("finished", "unfinished"):
+        before = request.read_bytes()
+        flip(request, len(before) // 2)
+        if stage == "unfinished":
+            Path("film.longvid/chunks/000005.json").unlink()
+        ran = longvid("resume", "film.longvid")
+        assert (ran.code, ran.err.splitlines()[-1]) == (
+            2,
+            "error: film.longvid/request.json: is damaged, so it is not known what was asked for; "
+            "`longvid render` with the timeline goes on as well",
+        )
+        ran = longvid("render", "film.yaml", "--device", "cpu")
+        assert ran.code == 0
+        assert "warning: film.longvid/request.json: is not what was written there, and is not used" in ran.err
+        assert Path("film.mp4").read_bytes() == whole
+        assert request.read_bytes() == before

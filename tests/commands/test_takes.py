@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longvid.exchange import FILE
-from longvid.state import write_sealed
+from longvid.files import write_sealed
 from tests.installed import install_tiny
 from tests.kept import EDITED, SHOTS, render
 from tests.planning import longvid
