@@ -13,6 +13,9 @@ from longvid.plan import digest
 from longvid.state import WorkDirectory
 from longvid.video import writer
 
+SHOT = ("title", "prompt", "start_frame", "end_frame", "cut")
+"""What a film's metadata tell of each shot, as JSON under ``shots``."""
+
 
 def join_film(work: WorkDirectory, plan: Mapping[str, Any], longvid: str, output: Path) -> None:
     """Write the finished film, whole or not at all; ``run.json`` tells of it before it takes its name.
@@ -37,7 +40,7 @@ def write_film(work: WorkDirectory, plan: Mapping[str, Any], longvid: str, path:
     ]
     metadata = {
         "title": plan["title"],
-        "prompts": json.dumps([shot["prompt"] for shot in plan["shots"]], ensure_ascii=False),
+        "shots": json.dumps([{key: shot[key] for key in SHOT} for shot in plan["shots"]], ensure_ascii=False),
         "seed": str(plan["seed"]),
         "model": plan["model"],
         "longvid": longvid,

@@ -134,7 +134,11 @@ def test_chapters_and_metadata(tmp_path):
         assert start == pytest.approx(Fraction(shot.start_frame, 12), abs=1e-3)
         assert end == pytest.approx(Fraction(shot.end_frame, 12), abs=1e-3)
     told = header.metadata
-    assert json.loads(told["prompts"]) == [shot["prompt"] for shot in SHOTS]
+    shots = json.loads(told["shots"])
+    assert [shot["prompt"] for shot in shots] == [shot["prompt"] for shot in SHOTS]
+    assert [(shot["start_frame"], shot["end_frame"], shot["cut"]) for shot in shots] == [
+        (shot.start_frame, shot.end_frame, shot.cut) for shot in planned(SHOTS).shots
+    ]
     assert told["title"] == "Three shots"
     assert (told["seed"], told["model"], told["longvid"]) == ("7", "tiny", longvid.__version__)
     assert told["plan"] == planned.effective()["sha256"]
