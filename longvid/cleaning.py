@@ -17,6 +17,7 @@ from longvid.errors import RenderError, UserError
 from longvid.locks import locked
 from longvid.methods import enter_steps
 from longvid.outputs import work_film
+from longvid.starts import Start
 from longvid.state import FOLDERS, WorkDirectory, take_folders
 from longvid.takes import Take, is_whole, read
 
@@ -233,5 +234,7 @@ def states_cost(take: Take, state: Path) -> tuple[int, float]:
 def take_enter(take: Take) -> tuple[int, ...]:
     """The global step at which each unit enters, by the plan of a render."""
     plan = take.plan
-    given = min(take.request.get("given", 0), take.chunks - 1)
-    return enter_steps(plan["method"], plan["runs"], plan["steps"], plan["window"], given)
+    start = Start.of(plan["start"]) if plan.get("start") else Start(())
+    return enter_steps(
+        plan["method"], plan["runs"], plan["steps"], plan["window"], start.given, start.noised
+    )

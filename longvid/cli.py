@@ -15,6 +15,9 @@ from longvid import __version__
 from longvid.commands.bench import bench
 from longvid.commands.clean import clean
 from longvid.commands.doctor import doctor
+from longvid.commands.finish import finish
+from longvid.commands.extend import extend
+from longvid.commands.import_ import import_
 from longvid.commands.models import app as models
 from longvid.commands.new import new
 from longvid.commands.plan import plan
@@ -47,8 +50,9 @@ def longvid(
     """Long films from a timeline of prompts."""
 
 
-for command in (render, resume, takes, verify, clean, plan, new, schema, bench, doctor):
+for command in (render, resume, extend, takes, verify, clean, plan, new, schema, bench, doctor):
     app.command()(command)
+app.command("import")(import_)
 app.add_typer(models, name="models")
 
 

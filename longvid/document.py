@@ -7,11 +7,13 @@ so that nothing is rounded before it is a time.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,23 @@ def show(value: object, limit: int = 60) -> str:
 
 def _printable(key: str) -> str:
     return key if key.isprintable() and len(key) <= 60 else show(key)
+
+
+def lacks(path: Path) -> str | None:
+    """Why a document cannot name this path as a file, in one clause; None where an ordinary file is there."""
+    try:
+        if path.is_file():
+            return None
+        if path.exists():
+            what = "a folder; name a file in it" if path.is_dir() else "not an ordinary file"
+            return f"{show(str(path), 200)} is {what}"
+        near = get_close_matches(path.name, os.listdir(path.parent), n=1)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return f"there is no folder {show(str(path.parent), 200)}"
+        return f"{show(str(path), 200)} cannot be read: {error.strerror}"
+    hint = f"; did you mean {show(near[0])}?" if near else ""
+    return f"there is no file {show(str(path), 200)}{hint}"
 
 
 def read(path: Path) -> tuple[dict[str, Any], Source]:

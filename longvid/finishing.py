@@ -54,10 +54,12 @@ class Finishing:
         beside: bool | None = None,
         *,
         done: Sequence[int] = (),
+        skipped: int = 0,
         carry: Carry | None = None,
     ) -> None:
         """``beside``: whether there is a thread; None where the device decides. ``done``: frames of each
-        chunk that is on disk already, and ``carry`` the codec's behind them."""
+        chunk that is on disk already, ``skipped`` those that were not written of them, and ``carry`` the
+        codec's behind them."""
         self.planned = planned
         self.names = names
         self.work = work
@@ -66,6 +68,9 @@ class Finishing:
         self.rung: str | None = None
         self.beside = True
         self.carry: Carry = carry or {}
+        hidden = planned.units[: planned.start.hidden if planned.start else 0]
+        self.skip = sum(unit.decoded_frames for unit in hidden) - skipped
+        """Frames still to be decoded that are a clip's, and not the film's."""
         self.written = list(done)
         """Frames of each chunk on disk. A codec that holds some back gives them in a later one."""
         self._count()
@@ -94,7 +99,7 @@ class Finishing:
         for unit, frames in zip(self.planned.units, self.written, strict=False):
             self.frames_left[unit.run] -= frames
 
-    def use(self, load: Callable[[], VideoCodec], rung: Rung) -> None:
+    def use(self, load: Callable[[], VideoCodec], rung: Rung) -> VideoCodec:
         """Decode with the codec that ``load`` gives from here on; no chunk is at hand.
 
         The one before leaves the memory first.
@@ -103,6 +108,7 @@ class Finishing:
         self.codec = load()
         self.rung = None if rung.exact else rung.name
         self.beside = rung.decodes_beside
+        return self.codec
 
     def start(self, clean: Clean) -> Future[ChunkSaved]:
         """Take a chunk on; the one before must be done. Its error, if any, is in the future."""
@@ -142,6 +148,8 @@ class Finishing:
                 ready.wait()
             started = time.monotonic()
             frames, carry = decode(self.codec, clean.finished.latents, self.carry, ends_run)
+            skipped = min(self.skip, frames.shape[1])
+            frames = frames[:, skipped:]
             pixels = post.finish(frames[:, : self.frames_left[unit.run]], self.planned.scale)
             decoded = time.monotonic()
             segment = writer.encode(pixels, self.planned.fps, self.planned.crf) if len(pixels) else None
@@ -162,10 +170,12 @@ class Finishing:
                 state=clean.state,
                 state_identity="" if clean.state is None else self.names.of_state(clean.state.step),
                 carry=carry,
+                skipped=skipped,
                 rung=self.rung,
             )
             self.work.save_chunk(chunk)
         self.carry = carry
+        self.skip -= skipped
         self.written.append(len(pixels))
         self.frames_left[unit.run] -= len(pixels)
         if ends_run and self.frames_left[unit.run]:

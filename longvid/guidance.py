@@ -39,6 +39,29 @@ def classifier_free(denoiser: Denoiser, text: Text, scales: Sequence[float]) -> 
     return predict
 
 
+def starting_from(predict: Predict, pictures: Mapping[int, Tensor]) -> Predict:
+    """Runs that extend a single latent (paper sections 3.2 and 3.4): a picture's, by each run's first unit.
+
+    ``pictures``: latents [b c 1 h w]. One stands clean in front of the window, at time 0 and under the first
+    unit's prompt, until that unit is clean and takes over as context; what is predicted for it is dropped.
+    The units then come to ``predict`` once for each of their latents, so that one latent more is one unit
+    more: no network has to know.
+    """
+
+    def predicted(x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:
+        first = units[0]
+        # The time is asked for last, and only while there is a picture: a card's is waited for.
+        if first not in pictures or t[0, 0] == 0:
+            return predict(x, t, units)
+        picture = pictures[first].to(x).expand(len(x), -1, -1, -1, -1)
+        each_latent = (first, *(unit for unit in units for _ in range(x.shape[2] // len(units))))
+        extended = torch.cat([picture, x], dim=2)
+        times = torch.cat([torch.zeros_like(t[:, :1]), t], dim=1)
+        return predict(extended, times, each_latent)[:, :, 1:]
+
+    return predicted
+
+
 def per_prompt(denoiser: Denoiser) -> Denoiser:
     """A Denoiser for a network that takes one text a sample (joint attention, pooled text, ...).
 

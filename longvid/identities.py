@@ -50,8 +50,12 @@ class Identities:
 
     def is_entry(self, step: int) -> bool:
         """Whether a unit enters at this global step, and none has just been finished: a film that parts from
-        this one there can go on from the loop's state before it, and that is no finished chunk's."""
-        return step > 0 and _has(self.enter, step) and not _has(self.enter, step - self.steps)
+        this one there can go on from the loop's state before it, and that is no finished chunk's.
+
+        At 0, where something is in the window before anything was done: noised chunks."""
+        in_window = bisect_left(self.enter, step) > self.finished(step)
+        behind_none = _has(self.enter, step) and not _has(self.enter, step - self.steps)
+        return in_window and (step == 0 or behind_none)
 
     def of_state(self, step: int) -> str:
         """Of the loop's state before this global step: what is finished, and what has entered."""
@@ -66,16 +70,10 @@ def _has(steps: Sequence[int], step: int) -> bool:
     return place < len(steps) and steps[place] == step
 
 
-def identities(
-    plan: RenderPlan,
-    geometry: Geometry,
-    fingerprint: str,
-    dtype: str,
-    given: Sequence[tuple[str, str]] = (),
-) -> Identities:
+def identities(plan: RenderPlan, geometry: Geometry, fingerprint: str, dtype: str) -> Identities:
     """``fingerprint`` is the loaded model's, ``dtype`` the one its network runs in. Device and thread count
-    are no part of it: they change bits, not conditions. ``given``: what the plan's given units are, their
-    latents' and their chunks' identities, however they were made.
+    are no part of it: they change bits, not conditions. What the plan starts from is what it is, however it
+    was made.
     """
     film = digest(
         {
@@ -93,13 +91,18 @@ def identities(
             "solver": plan.solver,
         }
     )
-    enter = enter_steps(plan.method, plan.runs, plan.steps, plan.window, plan.given)
+    enter = _enter(plan)
     conditions = unit_conditions(plan)
-    latents = [identity for identity, _ in given]
-    chunks = [identity for _, identity in given]
-    for unit in plan.units[len(given) :]:
+    latents: list[str] = []
+    chunks: list[str] = []
+    for unit in plan.units:
         end = bisect_left(enter, enter[unit.index] + plan.steps)
-        latents.append(digest([latents[-1] if latents else film, conditions[unit.index : end]]))
+        if plan.start is None or unit.index >= plan.start.given:
+            latents.append(digest([latents[-1] if latents else film, conditions[unit.index : end]]))
+        elif plan.start.clip is None:
+            latents.append(plan.start.sources[unit.index])
+        else:
+            latents.append(digest([film, plan.start.sources[unit.index]]))
         # A codec may hold frames back until a run ends: the last chunk then has more than its own.
         ends_run = unit.chunk == plan.runs[unit.run] - 1
         chunks.append(digest([latents[-1], unit.frames, ends_run, plan.scale, plan.crf]))
@@ -107,8 +110,10 @@ def identities(
 
 
 def unit_conditions(plan: RenderPlan) -> tuple[str, ...]:
-    """Of each unit alone: what it is told, when it enters, its noise."""
-    enter = enter_steps(plan.method, plan.runs, plan.steps, plan.window, plan.given)
+    """Of each unit alone: what it is told, when it enters, its noise, and what it begins from."""
+    enter = _enter(plan)
+    noised = dict(enumerate(plan.start.sources)) if plan.start else {}
+    pictures = {shot.first_unit: shot.picture for shot in plan.shots if shot.picture}
     return tuple(
         digest(
             {
@@ -118,6 +123,13 @@ def unit_conditions(plan: RenderPlan) -> tuple[str, ...]:
                 "chunk": unit.chunk,
                 "enter": enter[unit.index],
             }
+            | ({"source": noised[unit.index]} if unit.index in noised else {})
+            | ({"picture": pictures[unit.index]} if unit.index in pictures else {})
         )
         for unit in plan.units
     )
+
+
+def _enter(plan: RenderPlan) -> tuple[int, ...]:
+    given, noised = (plan.start.given, plan.start.noised) if plan.start else (0, 0)
+    return enter_steps(plan.method, plan.runs, plan.steps, plan.window, given, noised)

@@ -1,49 +1,157 @@
-"""The film, from the work directory alone: its segments, with chapters and metadata of its plan."""
+"""The film, from the work directory: its segments, behind the clip that they go on from, if any; with
+chapters and metadata of its plan."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from longvid.files import replacing
+from longvid.files import read_sealed, replacing
 from longvid.plan import digest
+from longvid.request import Extension
+from longvid.starts import Start
 from longvid.state import WorkDirectory
+from longvid.times import round_half_up
 from longvid.video import writer
+
+if TYPE_CHECKING:
+    from longvid.video.continuation import Join, Timing
 
 SHOT = ("title", "prompt", "start_frame", "end_frame", "cut")
 """What a film's metadata tell of each shot, as JSON under ``shots``."""
 
 
-def join_film(work: WorkDirectory, plan: Mapping[str, Any], longvid: str, output: Path) -> None:
+def join_film(
+    work: WorkDirectory,
+    plan: Mapping[str, Any],
+    longvid: str,
+    output: Path,
+    extension: Extension | None = None,
+) -> Join | None:
     """Write the finished film, whole or not at all; ``run.json`` tells of it before it takes its name.
 
-    Arguments and errors as ``write_film``'s.
+    Arguments, errors and result as ``write_film``'s.
     """
     with replacing(output) as partial:
-        write_film(work, plan, longvid, partial)
+        join = write_film(work, plan, longvid, partial, extension)
         work.announce(partial)
+    return join
 
 
-def write_film(work: WorkDirectory, plan: Mapping[str, Any], longvid: str, path: Path) -> None:
-    """The finished film as the file ``path``: equal segments, plan and version of longvid give equal bytes.
+def write_film(
+    work: WorkDirectory,
+    plan: Mapping[str, Any],
+    longvid: str,
+    path: Path,
+    extension: Extension | None = None,
+) -> Join | None:
+    """The finished film as the file ``path``: equal segments, plan and version of longvid give equal bytes,
+    with an equal clip where it is the ``extension`` of one; then returns how they join.
 
     ``plan``: the effective values, as in ``plan.json``. ``longvid``: the version that rendered it. Raises
-    RenderError and OSError as ``writer.join``.
+    RenderError and OSError as ``writer.join``, and UserError for a clip that is no use any more.
     """
     plan = {key: value for key, value in plan.items() if key != "sha256"}
-    chapters = [
-        writer.Chapter(shot["title"] or shot["prompt"], shot["start_frame"], shot["end_frame"])
-        for shot in plan["shots"]
-    ]
+    shots = [{key: shot[key] for key in SHOT} for shot in plan["shots"]]
     metadata = {
         "title": plan["title"],
-        "shots": json.dumps([{key: shot[key] for key in SHOT} for shot in plan["shots"]], ensure_ascii=False),
         "seed": str(plan["seed"]),
         "model": plan["model"],
         "longvid": longvid,
         "plan": digest(plan),
     }
-    writer.remux(work.segments(sum(plan["runs"])), path, Fraction(plan["fps"]), chapters, metadata)
+    if extension is not None:
+        return _write_extended(work, plan, extension, shots, metadata, path)
+    segments = work.segments(sum(plan["runs"]))
+    writer.remux(segments, path, Fraction(plan["fps"]), _chapters(shots), _with_shots(metadata, shots))
+    return None
+
+
+def _write_extended(
+    work: WorkDirectory,
+    plan: Mapping[str, Any],
+    extension: Extension,
+    shots: list[dict[str, Any]],
+    metadata: Mapping[str, str],
+    path: Path,
+) -> Join:
+    from longvid.video import continuation, source
+
+    fps, start = Fraction(plan["fps"]), Start.of(plan["start"])
+    clip = source.probe(extension.clip)
+    records = (read_sealed(work.record(unit)) or {"frames": 0} for unit in range(sum(plan["runs"])))
+    pieces = [
+        (work.segment(unit), record["frames"]) for unit, record in enumerate(records) if record["frames"]
+    ]
+    anew = start.lead - start.hidden
+    replaced_frames = plan["frames"] - round_half_up(extension.seconds * fps)
+    way = continuation.Way(
+        extension.native, extension.fit, extension.tail_only, extension.audio, plan["output"]["crf"]
+    )
+    behind = _Behind(
+        continuation.timing(
+            clip,
+            fps,
+            plan["frames"],
+            replaced_frames=replaced_frames,
+            crossfade_frames=replaced_frames // anew if anew else 0,
+            seconds=extension.seconds,
+            way=way,
+        ),
+        way.tail_only,
+    )
+    shots = [behind.shot(shot) for shot in shots]
+    if not way.tail_only:
+        ends = shots[0]["start_frame"]
+        clip_shot = {
+            "title": extension.clip.stem,
+            "prompt": "",
+            "start_frame": 0,
+            "end_frame": ends,
+            "cut": False,
+        }
+        shots.insert(0, clip_shot)
+    return continuation.write(
+        clip,
+        pieces,
+        fps,
+        path,
+        replaced_frames=replaced_frames,
+        crossfade_frames=behind.timing.crossfade_frames,
+        seconds=extension.seconds,
+        way=way,
+        chapters=_chapters(shots),
+        metadata=_with_shots(metadata, shots),
+    )
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """Frames of what was rendered, as frames of the film in which it follows a clip, or of its tail."""
+
+    timing: Timing
+    tail_only: bool
+
+    def shot(self, shot: Mapping[str, Any]) -> dict[str, Any]:
+        return {**shot, **{key: self.frame(shot[key]) for key in ("start_frame", "end_frame")}}
+
+    def frame(self, frame: int) -> int:
+        timing = self.timing
+        since = round_half_up((frame - timing.replaced_frames) * timing.fps / timing.new_fps)
+        begin = 0 if self.tail_only else timing.join_frame
+        return min(max(begin + since, 0), timing.frames - timing.join_frame + begin)
+
+
+def _chapters(shots: list[dict[str, Any]]) -> list[writer.Chapter]:
+    return [
+        writer.Chapter(shot["title"] or shot["prompt"], shot["start_frame"], shot["end_frame"])
+        for shot in shots
+    ]
+
+
+def _with_shots(metadata: Mapping[str, str], shots: list[dict[str, Any]]) -> dict[str, str]:
+    return {**metadata, "shots": json.dumps(shots, ensure_ascii=False)}

@@ -22,6 +22,7 @@ from longvid.plan import RenderPlan, digest
 from longvid.progress import Noted
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
+from longvid.starts import Start
 from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, load_state, state_identity
 from longvid.times import clock
 
@@ -37,13 +38,15 @@ class Again:
 
 @dataclass(frozen=True)
 class Kept:
-    """``frames``: written of each chunk from the first that is kept whole. ``again``: those behind them whose
-    latents are kept as well, decoded with ``carry`` to begin with. ``state``: the loop's behind those, to go
-    on from, or None for the film's beginning. ``latents``: chunks whose latents hold, which may be more: from
-    some of them nothing goes on. ``damaged``: files that are not what was written, and so no use.
+    """``frames``: written of each chunk from the first that is kept whole, and ``skipped`` of all of them
+    together, as a clip's. ``again``: those behind them whose latents are kept as well, decoded with ``carry``
+    to begin with. ``state``: the loop's behind those, to go on from, or None for the film's beginning.
+    ``latents``: chunks whose latents hold, which may be more: from some of them nothing goes on. ``damaged``:
+    files that are not what was written, and so no use.
     """
 
     frames: tuple[int, ...]
+    skipped: int
     again: tuple[Again, ...]
     carry: Carry
     state: WindowState | None
@@ -69,7 +72,7 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
     damaged = [
         path for path in (work.path / name for name in SHEETS) if path.exists() and not read_sealed(path)
     ]
-    frames, latents = _finished(work, names, damaged)
+    finished, latents = _finished(work, names, damaged)
     states = sorted(_states(work, names, latents, damaged), key=lambda state: state.step, reverse=True)
 
     # Go on from the latest state that fits. Where nothing is in the window none is needed: what is finished
@@ -85,12 +88,15 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
             chosen = _clear(work, names, units, device, context=not first_chunks[units])
 
     # What lies behind it is decoded again from its latents, from where the codec's carry is known.
-    whole = min(len(frames), units)
+    whole = min(len(finished), units)
     carry: Carry = {}
     while 0 < whole < len(first_chunks) and not first_chunks[whole]:
         # The carry behind a chunk that holds does too, however the film goes on from there.
         known = (state for state in states if state.finished == whole and state.is_right(damaged))
-        found = next((state for state in known if state.of_chunk or state.holds(names, damaged)), None)
+        # What a film starts from is put there before anything is decoded.
+        found = next(
+            (state for state in known if state.of_chunk or (state.step and state.holds(names, damaged))), None
+        )
         if found is not None:
             carry = load_state(found.path, device)[1]
             break
@@ -101,7 +107,9 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
         if state.of_chunk and whole < state.finished <= units and state.holds(names, damaged)
     }
     again = tuple(Again(unit, work.latents(unit), behind.get(unit + 1)) for unit in range(whole, units))
-    return Kept(tuple(frames[:whole]), again, carry, chosen, latents, tuple(damaged))
+    frames = tuple(frames for frames, _ in finished[:whole])
+    skipped = sum(skipped for _, skipped in finished[:whole])
+    return Kept(frames, skipped, again, carry, chosen, latents, tuple(damaged))
 
 
 def _clear(
@@ -122,22 +130,24 @@ def would_keep(work: Path, planned: RenderPlan, geometry: Geometry) -> Kept | No
     if not {"fingerprint", "dtype"} <= run.keys():
         return None
     directory = WorkDirectory(work)
-    names = identities(planned, geometry, run["fingerprint"], run["dtype"], given(directory, planned.given))
+    names = identities(planned, geometry, run["fingerprint"], run["dtype"])
     return keep(directory, names, [unit.chunk == 0 for unit in planned.units], torch.device("cpu"))
 
 
-def given(work: WorkDirectory, units: int) -> list[tuple[str, str]]:
-    """What the first ``units`` chunks on disk are: their latents' and their own identities.
+def own_start(work: Path, units: int, before: Start | None, noised: int = 0) -> Start:
+    """The first ``units`` chunks on disk as what a film starts from, the last ``noised`` of them made anew.
 
-    Raises UserError where they are not all there.
+    ``before``: what the film on disk itself started from. Raises UserError without one of the chunks.
     """
     found = []
     for unit in range(units):
-        record = read_sealed(work.record(unit))
+        path = WorkDirectory(work).record(unit)
+        record = read_sealed(path)
         if record is None:
-            raise UserError(f"{work.record(unit)}: is missing or damaged, and --freeze would keep that chunk")
-        found.append((record["latents"], record["identity"]))
-    return found
+            raise UserError(f"{path}: is missing or damaged, and that chunk was to be kept")
+        found.append(record["latents"])
+    lead, hidden = (before.lead, before.hidden) if before else (0, 0)
+    return Start(tuple(found), noised, lead=lead, hidden=hidden)
 
 
 def unchanged(work: Path, planned: RenderPlan) -> int:
@@ -150,9 +160,12 @@ def unchanged(work: Path, planned: RenderPlan) -> int:
     return len(conditions)
 
 
-def _finished(work: WorkDirectory, names: Identities, damaged: list[Path]) -> tuple[list[int], int]:
-    """The frames of each chunk that holds from the film's start, and how many hold by their latents alone."""
-    frames: list[int] = []
+def _finished(
+    work: WorkDirectory, names: Identities, damaged: list[Path]
+) -> tuple[list[tuple[int, int]], int]:
+    """The frames written and skipped of each chunk that holds from the film's start, and how many hold by
+    their latents alone."""
+    frames: list[tuple[int, int]] = []
     latents = 0
     for unit, (identity, chunk) in enumerate(zip(names.latents, names.chunks, strict=True)):
         path = work.record(unit)
@@ -172,7 +185,7 @@ def _finished(work: WorkDirectory, names: Identities, damaged: list[Path]) -> tu
             break
         latents = unit + 1
         if len(frames) == unit and same and not wrong:
-            frames.append(record["frames"])
+            frames.append((record["frames"], record.get("skipped", 0)))
     return frames, latents
 
 

@@ -53,13 +53,21 @@ class WindowStep:
 
 class Method(Protocol):
     def __call__(
-        self, runs: Sequence[int], steps: int, window: int, *, given: int = 0, overlap: int = 1
+        self,
+        runs: Sequence[int],
+        steps: int,
+        window: int,
+        *,
+        given: int = 0,
+        noised: int = 0,
+        overlap: int = 1,
     ) -> Iterator[WindowStep]:
         """The film's evaluations in order: ``runs`` units in each run, S = ``steps``, K = ``window``.
 
-        ``given``: units at the film's start that are clean from the beginning, a clip's. ``overlap``: how
-        many finished units of the same run are shown in front as clean context, once there are so many
-        (overlapped conditioning, paper section 3.4).
+        ``given``: units at the film's start that are clean from the beginning, a clip's. ``noised``: units
+        behind them that are there as well, and are noised and made anew. ``overlap``: how many finished units
+        of the same run are shown in front as clean context, once there are so many (overlapped conditioning,
+        paper section 3.4).
         """
         ...
 
@@ -73,14 +81,19 @@ def check_steps(steps: int, window: int) -> None:
         raise UserError(f"{message}; nearest: {' or '.join(valid)}")
 
 
-def enter_steps(method: str, runs: Sequence[int], steps: int, window: int, given: int = 0) -> tuple[int, ...]:
+def enter_steps(
+    method: str, runs: Sequence[int], steps: int, window: int, given: int = 0, noised: int = 0
+) -> tuple[int, ...]:
     """enter(i), the global step at which each unit of the film enters the window, in order.
 
     ``runs``: the units in each run, all at least 1. ``steps``: S, the denoising steps of a unit. ``window``:
     K, the noisy units in the window. The first unit after a cut enters at enter(i - 1) + S, when the last one
     before it is finished, and the rest of its run counts from there. The first ``given`` units of the film
-    are clean before it begins (enter = -S), and their run counts from the one behind them. Raises
-    UserError for an unknown method, and for a progressive one where S is not a multiple of K.
+    are clean before it begins (enter = -S), and their run counts from the one behind them. The
+    ``noised`` behind those, which a progressive film takes from a clip, have entered before it begins, so
+    that the first new one enters at 0: the i-th of n at -(n - i) m, so at level S - (n - i) m (paper Alg. 1,
+    lines 1 to 3). Raises UserError for an unknown method, for a progressive one where S is not a multiple of
+    K, and where units can't be noised.
     """
     if method not in METHODS:
         raise UserError(f"method: {method!r} is unknown; known: {', '.join(METHODS)}")
@@ -88,11 +101,15 @@ def enter_steps(method: str, runs: Sequence[int], steps: int, window: int, given
         raise ValueError(f"the window and every run need at least one unit: {window}, {tuple(runs)}")
     if not 0 <= given < sum(runs):
         raise ValueError(f"of {sum(runs)} units, {given} cannot be given: one must be new")
+    if noised and method != "progressive":
+        raise UserError(f"method {method} takes no noised chunks over; only progressive does")
+    if noised and not (given and noised < window):
+        raise ValueError(f"{noised} chunks cannot be noised behind {given}: at least 1, at most K - 1")
     enter_in_run = _ENTER[method]
     ends = accumulate(runs)
     new = [min(units, max(end - given, 0)) for units, end in zip(runs, ends, strict=True)]
     lengths = [enter_in_run(units - 1, steps, window) + steps if units else 0 for units in new]
-    starts = accumulate(lengths[:-1], initial=0)
+    starts = accumulate(lengths[:-1], initial=-enter_in_run(noised, steps, window))
     return (-steps,) * given + tuple(
         start + enter_in_run(i, steps, window)
         for start, units in zip(starts, new, strict=True)
@@ -101,24 +118,24 @@ def enter_steps(method: str, runs: Sequence[int], steps: int, window: int, given
 
 
 def progressive(
-    runs: Sequence[int], steps: int, window: int, *, given: int = 0, overlap: int = 1
+    runs: Sequence[int], steps: int, window: int, *, given: int = 0, noised: int = 0, overlap: int = 1
 ) -> Iterator[WindowStep]:
     """Progressive autoregressive denoising (paper sections 3.1 to 3.4): enter(i) = i m with m = S / K.
 
     K noisy units whose levels rise from front to back. A run begins from text alone, or from what is given.
     """
-    return _windows(enter_steps("progressive", runs, steps, window, given), runs, steps, overlap)
+    return _windows(enter_steps("progressive", runs, steps, window, given, noised), runs, steps, overlap)
 
 
 def replacement(
-    runs: Sequence[int], steps: int, window: int, *, given: int = 0, overlap: int = 1
+    runs: Sequence[int], steps: int, window: int, *, given: int = 0, noised: int = 0, overlap: int = 1
 ) -> Iterator[WindowStep]:
     """Replacement without noise (paper section 4.1, RN): enter(i) = floor(i / K) S.
 
     K units at one level together, then the next K; the finished ones in front of them stay clean. It is how
     Open-Sora v1.2 itself goes on from a clip. With K = N it is one clip, without autoregression.
     """
-    return _windows(enter_steps("replace", runs, steps, window, given), runs, steps, overlap)
+    return _windows(enter_steps("replace", runs, steps, window, given, noised), runs, steps, overlap)
 
 
 def _windows(enter: Sequence[int], runs: Sequence[int], steps: int, overlap: int) -> Iterator[WindowStep]:

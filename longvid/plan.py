@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from math import floor
@@ -19,6 +19,7 @@ from longvid.methods import METHODS
 from longvid.settings import Overrides as Overrides
 from longvid.settings import Settings, settle
 from longvid.spans import Span, end_error, snap, spans
+from longvid.starts import Start
 from longvid.timeline import Timeline
 from longvid.times import clock, length, parse_time, round_half_up
 
@@ -63,6 +64,8 @@ class ShotPlan:
     """Units over which the previous shot's prompt fades into this one's; 0 for a plain switch."""
     guidance: float
     seed: int
+    picture: str | None
+    """SHA-256 of the file that the shot, which begins a run, starts from."""
     unknown_words: tuple[str, ...]
     """Words of prompt, style and negative that the model cannot know."""
     evaluations: int
@@ -106,8 +109,10 @@ class RenderPlan:
     """Whole factor by which the film is enlarged for the file."""
     crf: int
     """H.264 constant rate factor of the file."""
-    given: int = 0
-    """Units at the film's start that are kept as they are, whatever their conditions."""
+    pictures: Mapping[int, Path] = field(default_factory=dict)
+    """What runs start from, by their first units."""
+    start: Start | None = None
+    """Units at the film's front that are there before it is rendered."""
 
     @property
     def spec(self) -> FilmSpec:
@@ -133,6 +138,7 @@ class RenderPlan:
             "runs": list(self.runs),
             "frames": self.frames,
             "output": {"scale": self.scale, "crf": self.crf},
+            "start": None if self.start is None else self.start.content() | {"clip": None},
         }
         return {"sha256": digest(values), **values}
 
@@ -143,9 +149,13 @@ def digest(content: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = None) -> RenderPlan:
+def plan(
+    timeline: Timeline, backend: Backend, overrides: Overrides | None = None, start: Start | None = None
+) -> RenderPlan:
     """Everything a render of the timeline needs to know.
 
+    A clip that it starts from lies in front of the first shot: the chunks of it that are given are no part of
+    the film, and what is made anew of it comes on top of the timeline's length. They have that shot's prompt.
     Raises UserError, in one line that says where, for whatever this model cannot do.
     """
     overrides = overrides or Overrides()
@@ -156,21 +166,32 @@ def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = Non
     texts, text_of_shot = _texts(timeline)
     shots: list[ShotPlan] = []
     units: list[UnitPlan] = []
+    pictures: dict[int, Path] = {}
     runs: list[int] = []
+    anew_frames = 0
     for run, members in enumerate(_runs(timeline)):
         begin, end = requested[members[0]].start_frame, requested[members[-1]].end_frame
-        counts = snap(geometry, [requested[index].end_frame - begin for index in members])
-        decoded = geometry.chunk_frame_counts(sum(counts))
-        borders = [min(frame, end) for frame in accumulate(decoded, initial=begin)]
-        chunk = 0
+        hidden, lead = (start.hidden, start.lead) if start and not run else (0, 0)
+        behind = replace(geometry, first_chunk_frames=geometry.chunk_frames) if lead else geometry
+        counts = snap(behind, [requested[index].end_frame - begin for index in members])
         for index, count in zip(members, counts, strict=True):
             if count < 1:
                 raise _too_short(timeline, geometry, fps, requested, index)
+        counts[0] += lead
+        decoded = geometry.chunk_frame_counts(sum(counts))
+        shown = [0] * hidden + decoded[hidden:]
+        begin, anew_frames = begin + anew_frames, anew_frames + sum(decoded[hidden:lead])
+        borders = [min(frame, end + anew_frames) for frame in accumulate(shown, initial=begin)]
+        chunk = 0
+        for index, count in zip(members, counts, strict=True):
             shot, span = timeline.shots[index], requested[index]
             prompt, negative = texts[text_of_shot[index]]
             guidance = _guidance(timeline, geometry, overrides, index)
             blend = min(_blend_units(timeline, geometry, fps, requested, index), count)
             seed = settings.seed if shot.seed is None else shot.seed
+            picture = _picture(timeline, index) if start is None or index else None
+            if picture is not None:
+                pictures[len(units)] = picture
             unknown = [*backend.unknown_words(prompt), *backend.unknown_words(negative)]
             shots.append(
                 ShotPlan(
@@ -181,13 +202,14 @@ def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = Non
                     units=count,
                     run=run,
                     cut=index > 0 and shot.cut,
-                    requested_start_frame=span.start_frame,
+                    requested_start_frame=span.start_frame + anew_frames * (index > 0),
                     start_frame=borders[chunk],
-                    requested_end_frame=span.end_frame,
+                    requested_end_frame=span.end_frame + anew_frames,
                     end_frame=borders[chunk + count],
                     blend_units=blend,
                     guidance=guidance,
                     seed=seed,
+                    picture=None if picture is None else _content_digest(picture),
                     unknown_words=tuple(dict.fromkeys(unknown)),
                     evaluations=0,  # counted below
                 )
@@ -199,8 +221,9 @@ def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = Non
         runs.append(chunk)
 
     if overrides.branch_at is not None:
-        units = _branched(units, overrides, fps, requested[-1].end_frame)
-    evaluations, calls = _cost(geometry, settings, runs, units)
+        units = _branched(units, overrides, fps, requested[-1].end_frame + anew_frames)
+    start = _within(start, len(units))
+    evaluations, calls = _cost(geometry, settings, runs, units, start)
     return RenderPlan(
         title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
         model=backend.name,
@@ -217,19 +240,40 @@ def plan(timeline: Timeline, backend: Backend, overrides: Overrides | None = Non
         shots=tuple(replace(shot, evaluations=evaluations[shot.index]) for shot in shots),
         units=tuple(units),
         runs=tuple(runs),
-        frames=requested[-1].end_frame,
+        frames=requested[-1].end_frame + anew_frames,
         evaluations=evaluations.total(),
         network_calls=calls.total(),
         calls_by_latents=tuple(sorted(calls.items())),
         scale=settings.scale,
         crf=timeline.output.crf,
+        pictures=pictures,
+        start=start,
     )
+
+
+def _within(start: Start | None, units: int) -> Start | None:
+    """Where all of a film is given, its last unit is rendered after all: what is new begins somewhere."""
+    if start is None or start.given < units:
+        return start
+    return replace(start, sources=start.sources[: units - 1])
 
 
 def _runs(timeline: Timeline) -> list[range]:
     """The shots of each run: a run begins with the film and at every cut."""
     starts = [index for index, shot in enumerate(timeline.shots) if index == 0 or shot.cut]
     return [range(*pair) for pair in pairwise([*starts, len(timeline.shots)])]
+
+
+def _picture(timeline: Timeline, index: int) -> Path | None:
+    """The picture that a shot starts from."""
+    return timeline.picture_of(index) or (timeline.start_path if index == 0 else None)
+
+
+def _content_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; a shot of the film starts from it") from error
 
 
 def _texts(timeline: Timeline) -> tuple[list[tuple[str, str]], list[int]]:
@@ -240,7 +284,8 @@ def _texts(timeline: Timeline) -> tuple[list[tuple[str, str]], list[int]]:
     """
     of_shot: list[tuple[str, str]] = []
     for shot in timeline.shots:
-        prompt = f"{shot.prompt}, {timeline.style}" if timeline.style else shot.prompt
+        # A clip may go on without being told how: under the null prompt, to which no style belongs.
+        prompt = f"{shot.prompt}, {timeline.style}" if timeline.style and shot.prompt else shot.prompt
         negative = shot.negative if shot.negative is not None else timeline.negative or ""
         of_shot.append((prompt, negative))
     place = {text: index for index, text in enumerate(sorted(set(of_shot)))}
@@ -298,11 +343,17 @@ def _branched(
 
 
 def _cost(
-    geometry: Geometry, settings: Settings, runs: Sequence[int], units: Sequence[UnitPlan]
+    geometry: Geometry,
+    settings: Settings,
+    runs: Sequence[int],
+    units: Sequence[UnitPlan],
+    start: Start | None,
 ) -> tuple[Counter[int], Counter[int]]:
     """Evaluations by shot, network calls by latent frames in the window."""
     evaluations, calls = Counter[int](), Counter[int]()
-    for step in METHODS[settings.method](runs, settings.steps, settings.window):
+    given, noised = (start.given, start.noised) if start else (0, 0)
+    method = METHODS[settings.method]
+    for step in method(runs, settings.steps, settings.window, given=given, noised=noised):
         evaluations[units[step.reads[-1]].shot] += 1
         # A window in which every unit has guidance 1 needs no second call without the prompt.
         guided = any(units[unit].guidance != 1 for unit in step.reads)
@@ -311,7 +362,9 @@ def _cost(
 
 
 def _guidance(timeline: Timeline, geometry: Geometry, overrides: Overrides, index: int) -> float:
-    values = (overrides.guidance, timeline.shots[index].guidance, timeline.guidance)
+    shot = timeline.shots[index]
+    null = None if shot.prompt else 1.0  # there is nothing to guide towards
+    values = (overrides.guidance, shot.guidance, null, timeline.guidance)
     return next((value for value in values if value is not None), geometry.guidance)
 
 

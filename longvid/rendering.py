@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from longvid import __version__, exchange, timeline
 from longvid.backends import RESIDENT, Backend, Dtype, Film, Geometry, Rung, Runtime, Text
+from longvid.clips import encode, encode_pictures, is_missing, put_clip, put_own
 from longvid.denoise import Finished, WindowState, denoise
 from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
@@ -25,10 +27,10 @@ from longvid.document import show as display
 from longvid.errors import RenderError, UserError
 from longvid.files import checksum, read_sealed
 from longvid.finishing import Clean, Finishing, Preview, again
-from longvid.guidance import classifier_free
+from longvid.guidance import classifier_free, starting_from
 from longvid.identities import Identities, identities
 from longvid.joining import join_film
-from longvid.keeping import forget_entries, given, go_on, is_done, keep
+from longvid.keeping import forget_entries, go_on, is_done, keep
 from longvid.memory import first_fitting
 from longvid.methods import METHODS
 from longvid.noise import per_unit
@@ -87,6 +89,7 @@ def render(
     request = Request(parsed, model, overrides, device, dtype, compile)
     film = film_path(parsed, output)
     backend = request.choose().backend
+    request = request.settled(backend)
     happening = events(
         request.plan(backend),
         backend,
@@ -166,13 +169,15 @@ def _render(
     """From the loaded model to the film, on the first of the rungs; on the next one where memory runs out."""
 
     def named(planned: RenderPlan) -> Identities:
-        kept_as_they_are = given(work, planned.given)
-        return identities(planned, backend.geometry, film.fingerprint, _name(runtime.dtype), kept_as_they_are)
+        return identities(planned, backend.geometry, film.fingerprint, _name(runtime.dtype))
 
     exchange.finish(work.path)
     names = named(planned)
     first_chunks = [unit.chunk == 0 for unit in planned.units]
     kept = keep(work, names, first_chunks, runtime.device)
+    if planned.start and planned.start.clip is None and is_missing(planned, kept):
+        put_own(work, names, planned.start, runtime.device)
+        kept = keep(work, names, first_chunks, runtime.device)
     for path in kept.damaged:
         yield Noted(f"{path}: is not what was written there, and is not used", warning=True)
     effective = {key: value for key, value in planned.effective().items() if key != "sha256"}
@@ -185,6 +190,11 @@ def _render(
         return
     yield from go_on(work, kept, planned, run)
     forget_entries(work, names)
+    if planned.start and planned.start.clip is not None and is_missing(planned, kept):
+        yield Loading(f"reading {planned.start.clip}")
+        latents = encode(planned, backend.geometry, film.codec(), runtime.device)
+        put_clip(work, names, planned.start, latents)
+        kept = keep(work, names, first_chunks, runtime.device)
     if (before := read_sealed(work.path / "run.json") or {}).get("film"):
         run["film"] = before["film"]  # that of before has the name until another takes it
     # In this order: where the plan is another, the film is known to be unfinished.
@@ -197,7 +207,9 @@ def _render(
     ended = replace(empty, step=names.end if kept.units == len(planned.units) else 0)
     start = kept.state or ended
     standing = _Standing(start, again(kept, runtime.device), start.step)
-    finishing = Finishing(planned, names, work, runtime.device, done=kept.frames, carry=kept.carry)
+    finishing = Finishing(
+        planned, names, work, runtime.device, done=kept.frames, skipped=kept.skipped, carry=kept.carry
+    )
     preview = Preview(work, planned.fps)
     down = list(rungs)
     try:
@@ -251,7 +263,10 @@ def _render(
             with suppress(RenderError):  # of a full disk, say: the reason for being here says it already
                 preview.rebuild(finishing.chunks_done)
 
-    join_film(work, effective, __version__, output)
+    extension = request.extension if request else None
+    join = join_film(work, effective, __version__, output, extension)
+    if join is not None:
+        yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it")
     seconds = time.monotonic() - (standing.began_at or 0)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)
@@ -316,7 +331,8 @@ def _on_rung(
         wait([standing.saving])
         if isinstance(standing.saving.exception(), torch.OutOfMemoryError):
             standing.saving = None  # There is more room now: it is tried again.
-    finishing.use(film.codec, rung)
+    codec = finishing.use(film.codec, rung)
+    pictures = encode_pictures(planned, codec, runtime.device)
 
     def saved(*, all_of_it: bool) -> Generator[Event, Request | None, None]:
         """What has become of the waiting chunks; more than one of them is waited for."""
@@ -342,7 +358,7 @@ def _on_rung(
     for left in standing.again:
         standing.waiting.append(left)
         yield from saved(all_of_it=False)
-    for state, finished in _windows(planned, geometry, film, text, standing.state):
+    for state, finished in _windows(planned, geometry, film, text, pictures, standing.state):
         standing.state = state
         denoising += time.monotonic() - resumed
         for clean in finished:
@@ -381,13 +397,20 @@ def _began(planned: RenderPlan, output: Path, runtime: Runtime) -> Began:
 
 
 def _windows(
-    planned: RenderPlan, geometry: Geometry, film: Film, text: Text, state: WindowState
+    planned: RenderPlan,
+    geometry: Geometry,
+    film: Film,
+    text: Text,
+    pictures: Mapping[int, Tensor],
+    state: WindowState,
 ) -> Iterator[tuple[WindowState, list[Finished]]]:
-    """The denoising loop from this state on."""
+    """The denoising loop from this state on, each run from its picture [1 c 1 h w], if it has one."""
+    given, noised = (planned.start.given, planned.start.noised) if planned.start else (0, 0)
+    predict = classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units])
     return denoise(
-        METHODS[planned.method](planned.runs, planned.steps, planned.window, given=planned.given),
+        METHODS[planned.method](planned.runs, planned.steps, planned.window, given=given, noised=noised),
         state,
-        predict=classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units]),
+        predict=starting_from(predict, pictures),
         schedule=film.schedule,
         process=film.process,
         solver=SOLVERS[planned.solver],

@@ -73,6 +73,8 @@ class Chunk:
     state: WindowState | None
     state_identity: str
     carry: Carry
+    skipped: int = 0
+    """Frames that were decoded and are not the film's: those of a clip that it starts from."""
     rung: str | None = None
     """How the model was held, where that changed pixels."""
 
@@ -190,6 +192,7 @@ class WorkDirectory:
             "step": None if chunk.state is None else chunk.state.step,
             "seconds": {hop: round(seconds, 4) for hop, seconds in chunk.seconds.items()},
             "files": {file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
+            **({"skipped": chunk.skipped} if chunk.skipped else {}),
             **({} if chunk.rung is None else {"rung": chunk.rung}),
         }
         write_sealed(self.path / "chunks" / f"{name}.json", record)

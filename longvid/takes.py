@@ -20,6 +20,7 @@ from longvid.files import checksum, read_sealed, replacing
 from longvid.joining import join_film
 from longvid.locks import locked
 from longvid.outputs import made_here, work_film
+from longvid.request import Extension
 from longvid.state import (
     SHEETS,
     WorkDirectory,
@@ -29,7 +30,7 @@ from longvid.state import (
 )
 from longvid.video import sheet, writer
 
-FLAGS = {"branch_at": "--from", "branch_seed": "--as", "given": "--freeze"}
+FLAGS = {"branch_at": "--from", "branch_seed": "--as", "start": "what it starts from"}
 """How a person asks for what a request calls otherwise."""
 
 
@@ -218,7 +219,14 @@ def _joined(work: WorkDirectory, film: Path, aside: str | None) -> Used:
     if not 0 < now.chunks <= done:
         return Used(None, done, now.chunks, aside)
     if not is_whole(now, film):
-        join_film(work, now.plan, now.run.get("versions", {}).get("longvid", __version__), film)
+        extension = now.request.get("extension")
+        join_film(
+            work,
+            now.plan,
+            now.run.get("versions", {}).get("longvid", __version__),
+            film,
+            None if extension is None else Extension.of(extension),
+        )
         work.write_run({**now.run, "status": "finished", "film": checksum(film)})
     return Used(film, done, now.chunks, aside)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from difflib import get_close_matches
@@ -23,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails, core_schema
 
-from longvid.document import NodePath, Source, read, show
+from longvid.document import NodePath, Source, lacks, read, show
 from longvid.times import FPS_SCHEMA, TIME_SCHEMA, Time, parse_fps, parse_time
 
 MAX_TEXT = 2000
@@ -76,6 +77,7 @@ _NEVER = WithJsonSchema({"not": {}})
 AnyTime = Annotated[Time, PlainValidator(parse_time), WithJsonSchema(TIME_SCHEMA)]
 Rate = Annotated[Fraction, PlainValidator(parse_fps), WithJsonSchema(FPS_SCHEMA)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_one_line)]
+FileName = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 MaybeText = Annotated[str, Field(max_length=MAX_TEXT), BeforeValidator(_one_line)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE), BeforeValidator(_plain_number)]
@@ -89,7 +91,10 @@ class Shot(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    prompt: Text = Field(description="What is seen, in words.")
+    prompt: MaybeText = Field(
+        description="What is seen, in words. Empty only in a film that starts from a clip, which then goes on "
+        "by itself."
+    )
     seconds: AnyTime | None = Field(
         default=None, description="How long the shot lasts. Not together with `until`."
     )
@@ -115,8 +120,10 @@ class Shot(BaseModel):
         default=None, description="How strictly to follow the prompt; 1 turns it off."
     )
     seed: Seed | None = Field(default=None, description="Seed of this shot's noise, in place of the film's.")
-    image: Annotated[None, _later("start from a picture"), _NEVER] = Field(
-        default=None, description="A picture to start the shot from. Not in this version."
+    image: FileName | None = Field(
+        default=None,
+        description="A picture that the shot begins like; on the first shot or on one with `cut: true`. "
+        "Relative to the timeline's folder.",
     )
     title: Text | None = Field(default=None, description="Name of the shot's chapter in the film.")
 
@@ -170,8 +177,10 @@ class Timeline(BaseModel):
     guidance: Guidance | None = Field(
         default=None, description="How strictly to follow the prompts; 1 turns it off."
     )
-    start_from: Annotated[None, _later("start from a clip or a picture"), _NEVER] = Field(
-        default=None, description="A clip or picture that the film goes on from. Not in this version."
+    start_from: FileName | None = Field(
+        default=None,
+        description="A clip that the film goes on from, or a picture that it begins like. Relative to the "
+        "timeline's folder.",
     )
     output: Output = Field(default_factory=Output, description="Size and quality of the film's file.")
     model_options: Options = Field(default={}, description="Options of the model's own.")
@@ -191,10 +200,32 @@ class Timeline(BaseModel):
         """What was written, as ``build`` got it."""
         return self._data
 
+    @property
+    def start_path(self) -> Path | None:
+        """The clip or picture that the film starts from, if any."""
+        return self._path(self.start_from)
+
+    def picture_of(self, shot: int) -> Path | None:
+        """The picture in a shot's own ``image``, if any. (``start_from`` may be one for the first.)"""
+        return self._path(self.shots[shot].image)
+
+    def _path(self, written: str | None) -> Path | None:
+        return None if written is None else self._source.folder / os.path.expanduser(written)
+
 
 def load(path: Path) -> Timeline:
-    """The timeline in a YAML file. Raises UserError for anything wrong with it, in one line."""
-    return build(*read(path))
+    """The timeline in a YAML file. Raises UserError for anything wrong with it, in one line.
+
+    So is a file that it starts from and that is not there. (``build`` doesn't look: a film that is under way
+    goes on without.)
+    """
+    timeline = build(*read(path))
+    files: list[tuple[NodePath, Path | None]] = [(("start_from",), timeline.start_path)]
+    files += [(("shots", i, "image"), timeline.picture_of(i)) for i in range(len(timeline.shots))]
+    for node, file in files:
+        if file is not None and (problem := lacks(file)):
+            raise timeline.source.error(node, problem)
+    return timeline
 
 
 def build(data: Mapping[str, Any], source: Source | None = None) -> Timeline:
@@ -210,6 +241,7 @@ def build(data: Mapping[str, Any], source: Source | None = None) -> Timeline:
         raise source.error(first["loc"], _explain(first)) from None
     timeline._source = source
     timeline._data = dict(data)
+    _check_starts(timeline)
     return timeline
 
 
@@ -226,6 +258,21 @@ def _refuse_empty(data: Mapping[str, Any], source: Source) -> None:
         for key, value in mapping.items():
             if value is None:
                 raise source.error((*path, key), "is empty; give it a value or leave the key out")
+
+
+def _check_starts(timeline: Timeline) -> None:
+    """A picture is what a run begins with; and without words there must be something to go on from."""
+    for index, shot in enumerate(timeline.shots):
+        if not shot.prompt and timeline.start_from is None:
+            raise timeline.source.error(("shots", index, "prompt"), "is empty; write what it should say")
+        if shot.image is not None and index > 0 and not shot.cut:
+            raise timeline.source.error(
+                ("shots", index, "image"),
+                "this shot flows on from the one before it; add `cut: true` to begin anew from a picture",
+            )
+    if timeline.start_from is not None and timeline.shots[0].image is not None:
+        message = "the first shot has an `image` already; leave one of the two out"
+        raise timeline.source.error(("start_from",), message)
 
 
 _KEYS: Mapping[str, Mapping[str, Any]] = {

@@ -20,10 +20,11 @@ from longvid.errors import LockedError, RenderError, UserError
 from longvid.files import checksum, read_sealed, sealed
 from longvid.identities import Identities, identities
 from longvid.joining import write_film
-from longvid.keeping import given, keep, read_request
+from longvid.keeping import keep, read_request
 from longvid.outputs import made_here, work_film
 from longvid.plan import RenderPlan, digest
-from longvid.state import SHEETS, STOP, WorkDirectory, state_identity, take_folders
+from longvid.request import Extension
+from longvid.state import SHEETS, WorkDirectory, state_identity, take_folders
 from longvid.takes import read
 from longvid.times import clock
 from longvid.video import reader, writer
@@ -148,7 +149,7 @@ def check_render(path: Path, sums: Checksums, report: Report) -> None:
         return
     before = len(report.wrong)
     records = check_records(path, sums, report)
-    plan, run, _ = (check_sealed(path / name, sums, report, wanted=bool(records)) for name in SHEETS)
+    plan, run, request = (check_sealed(path / name, sums, report, wanted=bool(records)) for name in SHEETS)
     if run and run.get("status") == "finished" and len(records) < chunks(plan):
         if records:
             report.add(WorkDirectory(path).record(len(records)), MISSING)
@@ -157,7 +158,7 @@ def check_render(path: Path, sums: Checksums, report: Report) -> None:
     check_between(path, sums, report)
     known = check_identities(path, plan, run or {}, records, report)
     whole = not any(wrong.file.parent.name in ("segments", "chunks") for wrong in report.wrong[before:])
-    check_film(path, plan, run, sums, report, joins=whole and len(records) == chunks(plan))
+    check_film(path, plan, run, request, sums, report, joins=whole and len(records) == chunks(plan))
     check_preview(path, sums, report, joins=whole)
     if known is not None and len(report.wrong) > before and path == report.work:
         report.then = what_holds(path, *known)
@@ -243,8 +244,7 @@ def check_identities(
         request = read_request(path)
         backend = request.choose().backend
         planned = request.plan(backend)
-        kept = given(work, planned.given)
-        names = identities(planned, backend.geometry, run["fingerprint"], run["dtype"], kept)
+        names = identities(planned, backend.geometry, run["fingerprint"], run["dtype"])
     except (UserError, KeyError) as error:
         why = f"run.json does not tell the {error}" if isinstance(error, KeyError) else str(error)
         report.unchecked.append(f"{path}: whether its chunks are those of one film: {why}")
@@ -267,18 +267,14 @@ def check_identities(
             break
         if record["identity"] != names.chunks[chunk]:
             report.add(work.record(chunk), "is of other frames than request.json asks for", DECODES_AGAIN)
+        if planned.start is not None and chunk < planned.start.given:
+            continue  # its state is that of the film it was rendered for
         for name in record["files"]:
             state = path / name
             if state.parent.name != "states" or state in damaged or not state.exists():
                 continue
             if state_identity(state) != names.of_state(record["step"]):
                 report.add(state, "is a state of another film")
-    for file in work.records_between():
-        between, state = read_sealed(file), file.with_suffix(".safetensors")
-        if between is None or state in damaged or not state.exists() or file.stem == STOP:
-            continue  # where a render stopped may be in another film, and is then of no use
-        if state_identity(state) != names.of_state(between["step"]):
-            report.add(state, "is a state of another film")
     return planned, names
 
 
@@ -286,6 +282,7 @@ def check_film(
     path: Path,
     plan: Mapping[str, Any] | None,
     run: Mapping[str, Any] | None,
+    request: Mapping[str, Any] | None,
     sums: Checksums,
     report: Report,
     *,
@@ -313,9 +310,10 @@ def check_film(
         return
     with joined() as target:
         try:
-            write_film(WorkDirectory(path), plan, run["versions"]["longvid"], target)
+            extension = Extension.of(request["extension"]) if request and request["extension"] else None
+            write_film(WorkDirectory(path), plan, run["versions"]["longvid"], target, extension)
             same = checksum(target) == wanted
-        except (OSError, RenderError) as error:
+        except (OSError, RenderError, UserError) as error:
             report.unchecked.append(f"{film}: whether it is the join of its segments: {error}")
             return
     if not same and run["versions"]["av"] != version("av"):

@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
 import torch
 from torch import Tensor
 
 from longvid.backends import Prompts
-from longvid.guidance import PromptText, classifier_free, per_frame, per_prompt
+from longvid.guidance import Predict, PromptText, classifier_free, per_frame, per_prompt, starting_from
+from longvid.methods import METHODS
 from longvid.noise import noise
+from tests.looping import finished_of, progressive, run, tiny_predict, warped
 from tests.tiny import RUNTIME, SPEC, TinyBackend, TinyFilm
 
 UNITS, LATENTS = 4, 2
@@ -146,3 +149,99 @@ def test_a_negative_stands_in_for_the_null_of_its_own_prompt_only() -> None:
     avoided = film.text(prompts, {1: encode("blurry")}, mix).null()
     assert torch.equal(avoided.prompts.embeddings[0], plain.prompts.embeddings[0])
     assert torch.equal(avoided.prompts.embeddings[1], encode("blurry").embeddings[0])
+
+
+# Runs that start from a picture
+
+PICTURE = noise(1, 0, 0, (1, 3, 1, 4, 6))
+
+
+@dataclass
+class Recording:
+    """A guided network that answers with what it is shown."""
+
+    calls: list[tuple[Tensor, Tensor, tuple[int, ...]]] = field(default_factory=list)
+
+    def __call__(self, x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:
+        self.calls.append((x, t, units))
+        return x
+
+
+def test_a_picture_stands_clean_in_front_and_every_latent_is_a_unit() -> None:
+    network = Recording()
+    answer = starting_from(network, {5: PICTURE})(X, T, (5, 6, 7, 8))
+    ((x, t, units),) = network.calls
+    assert torch.equal(x, torch.cat([PICTURE, X], dim=2))
+    assert torch.equal(t, torch.cat([torch.zeros(1, 1), T], dim=1))
+    assert units == (5, 5, 5, 6, 6, 7, 7, 8, 8)
+    assert torch.equal(answer, X)
+
+
+def test_a_picture_is_gone_once_its_unit_is_clean_or_has_left() -> None:
+    clean = torch.cat([torch.zeros(1, LATENTS), T[:, LATENTS:]], dim=1)
+    for t, units in ((clean, (5, 6, 7, 8)), (T, (6, 7, 8, 9)), (T, (4, 5, 6, 7))):
+        network = Recording()
+        assert starting_from(network, {5: PICTURE})(X, t, units) is X
+        ((x, times, told),) = network.calls
+        assert x is X
+        assert times is t
+        assert told == units
+
+
+def test_a_picture_comes_in_the_dtype_and_to_every_sample_of_a_batch() -> None:
+    network = Recording()
+    pair, times = torch.cat([X, -X]).double(), torch.cat([T, T.flip(1)]).double()
+    starting_from(network, {5: PICTURE})(pair, times, (5, 6, 7, 8))
+    ((x, t, _),) = network.calls
+    assert (x.dtype, t.dtype) == (torch.float64, torch.float64)
+    assert torch.equal(x[:, :, :1], PICTURE.double().expand(2, -1, -1, -1, -1))
+    assert torch.equal(t[:, 1:], times)
+
+
+def test_a_picture_hears_the_first_unit_and_the_others_what_they_heard() -> None:
+    """A network without a look across frames predicts the same for the window, whatever stands in front."""
+    text = numbers([4, 10], [1, 3], [(1, 0), (1, 0), (0.5, 0.5), (0, 1)])
+    answers = Answers()
+    predict = starting_from(classifier_free(answers, text, [1, 2, 3, 0]), {0: PICTURE})
+    assert per_unit(predict(X, T, (0, 1, 2, 3))) == [4, 7, 17, 3]
+    shares = [[1, 0]] * 5 + [[0.5, 0.5]] * 2 + [[0, 1]] * 2
+    assert [call.mix.tolist() for call, _ in answers.calls] == [shares] * 2
+
+
+def towards_the_first(x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:
+    """The exact field of films whose latents are all as the window's first where that is clean, else 0."""
+    goal = x[:, :, :1] * (t[:, :1] == 0).view(-1, 1, 1, 1, 1)
+    return (x - goal) / t.clamp(min=1 / 64).view(len(x), 1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_run_extends_its_own_picture(method: str) -> None:
+    """Three runs, the first and the last of a picture, the one between from text alone."""
+    runs, other = (3, 2, 3), -2 * PICTURE
+    predict = starting_from(towards_the_first, {0: PICTURE, 5: other})
+    film = finished_of(run(METHODS[method](runs, 8, 2), predict, levels=8, schedule=warped))
+    for unit, goal in enumerate([PICTURE] * 3 + [0 * PICTURE] * 2 + [other] * 3):
+        torch.testing.assert_close(film[unit], goal.expand_as(film[unit]), rtol=0, atol=1e-5)
+
+
+def test_a_picture_is_shown_for_as_many_steps_as_its_unit_takes() -> None:
+    shown: list[tuple[int, ...]] = []
+
+    def predict(x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:
+        shown.append(units)
+        return x
+
+    finished_of(run(progressive((4,), 8, 4), starting_from(predict, {0: PICTURE}), levels=8))
+    with_picture = [units for units in shown if units.count(0) == 1 + LATENTS]
+    assert with_picture == shown[:8]
+    assert shown[7:10] == [(0, *[0] * 2, *[1] * 2, *[2] * 2, *[3] * 2), (0, 1, 2, 3), (0, 1, 2, 3)]
+
+
+def test_a_later_runs_picture_leaves_the_runs_before_it_as_they_are() -> None:
+    def film(predict: Predict) -> list[Tensor]:
+        return finished_of(run(progressive((2, 3), 8, 4), predict, levels=8))
+
+    network = tiny_predict([(1.0, 0.0)] * 5)
+    plain, pictured = film(network), film(starting_from(network, {2: PICTURE}))
+    assert all(torch.equal(one, same) for one, same in zip(plain[:2], pictured[:2], strict=True))
+    assert not any(torch.equal(one, other) for one, other in zip(plain[2:], pictured[2:], strict=True))

@@ -21,12 +21,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("timeline", "document", "times"),
     ("backends", "memory", "plugins", "downloads", "digests"),
     ("methods",),
-    ("plan", "spans", "settings", "measurements", "identities", "request", "files", "locks", "outputs"),
+    (
+        "plan", "spans", "schedules", "settings", "measurements", "identities",
+        "request", "files", "locks", "outputs", "starts",
+    ),
     ("noise", "processes", "guidance"),
     ("denoise",),
     ("state", "exchange", "keeping", "progress", "devices"),
     ("video", "backends.*"),
-    ("joining", "takes", "cleaning", "verifying", "finishing", "rendering"),
+    ("editing",),
+    ("joining", "takes", "cleaning", "verifying", "finishing", "clips", "rendering"),
     ("benchmarks",),
     ("training",),
     ("commands",),
@@ -101,7 +105,7 @@ def test_a_module_imports_only_what_comes_before(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_light_modules_import_nothing_heavy(name: str) -> None:
-    inside_backend = name.count(".") > 1 or name == "backends.contract"
+    inside_backend = name.count(".") > 1 or name in ("backends.contract", "backends.network_contract")
     light = name.split(".")[0] in LIGHT and not (name.startswith("backends.") and inside_backend)
     if light:
         heavy = {

@@ -137,7 +137,7 @@ def test_chapters_and_metadata(tmp_path):
     shots = json.loads(told["shots"])
     assert [shot["prompt"] for shot in shots] == [shot["prompt"] for shot in SHOTS]
     assert [(shot["start_frame"], shot["end_frame"], shot["cut"]) for shot in shots] == [
-        (shot.start_frame, shot.end_frame, shot.cut) for shot in planned(SHOTS).shots
+        (shot.start_frame, shot.end_frame, shot.cut) for shot in planned.shots
     ]
     assert told["title"] == "Three shots"
     assert (told["seed"], told["model"], told["longvid"]) == ("7", "tiny", longvid.__version__)

@@ -219,6 +219,9 @@ class TinyCodec:
             video = torch.cat([video[:, :, :1].expand(-1, -1, LATENT_FRAMES - 1, -1, -1), video], dim=2)
         return reduce(video, "b c (f r) (h y) (w x) -> b c f h w", "mean", r=LATENT_FRAMES, y=4, x=4)
 
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        return reduce(picture, "b c (h y) (w x) -> b c 1 h w", "mean", y=4, x=4)
+
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         before = carry.get("latent", chunk[:, :, :1])
         share = torch.arange(1, LATENT_FRAMES + 1, device=chunk.device) / LATENT_FRAMES

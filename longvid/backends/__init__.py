@@ -106,7 +106,8 @@ class Denoiser(Protocol):
         """The network's prediction [b c f h w] for noisy latents x [b c f h w] at times t [b f] in [0, 1].
 
         The f latents are k units of equal length f / k in order, as `text` has them: the Text that the same
-        film's `text` made.
+        film's `text` made. A picture stands in front as one latent more; the window then comes as units of
+        one latent each (`guidance.starting_from`), which must give the numbers of whole units.
         """
         ...
 
@@ -116,6 +117,10 @@ class VideoCodec(Protocol):
 
     def encode(self, video: Tensor) -> Tensor:
         """Latents [b c f h w] of frames [b 3 f h w] in [-1, 1], as many as some chunks decode to."""
+        ...
+
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        """The one latent [b c 1 h w] of a picture [b 3 h w] in [-1, 1]: of a film in which nothing moves."""
         ...
 
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:

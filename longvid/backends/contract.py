@@ -11,7 +11,7 @@ the last layer of an untrained one with more than zeros.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -26,8 +26,16 @@ from longvid.backends import (
     FilmSpec,
     Geometry,
     Runtime,
-    Text,
     VideoCodec,
+)
+from longvid.backends.network_contract import (
+    PROMPTS,
+    check_denoiser,
+    check_starts,
+    check_text,
+    random_window,
+    require,
+    require_close,
 )
 from longvid.denoise import denoise, fresh
 from longvid.errors import UserError
@@ -35,8 +43,6 @@ from longvid.guidance import classifier_free
 from longvid.methods import METHODS
 from longvid.noise import noise, per_unit
 from longvid.processes import euler
-
-PROMPTS = ("a red boat on a calm sea at dawn", "a city street at night in heavy rain")
 
 
 def check_backend(
@@ -67,6 +73,7 @@ def check_backend(
         check_process(film)
         check_denoiser(film, geometry, size, device)
         check_text(film, geometry, size, device)
+        check_starts(film, geometry, size, device)
         check_codec(film.codec(), geometry, size, device)
         check_same_again(film, load(), geometry, size, device)
     check_independence(film, geometry, size, device)
@@ -75,57 +82,55 @@ def check_backend(
 def check_geometry(geometry: Geometry) -> None:
     """Every number is possible, and the defaults fit each other."""
     for name in ("chunk_latents", "chunk_frames", "first_chunk_frames", "channels", "pixel_stride"):
-        _require(getattr(geometry, name) >= 1, f"geometry.{name} must be at least 1")
-    _require(geometry.window_units >= 1, "geometry.window_units must be at least 1")
-    _require(
+        require(getattr(geometry, name) >= 1, f"geometry.{name} must be at least 1")
+    require(geometry.window_units >= 1, "geometry.window_units must be at least 1")
+    require(
         geometry.steps >= 1 and geometry.steps % geometry.window_units == 0,
         f"geometry.steps {geometry.steps} must be a multiple of window_units {geometry.window_units}",
     )
-    _require(len(geometry.sizes) > 0, "geometry.sizes is empty: name at least the default size")
+    require(len(geometry.sizes) > 0, "geometry.sizes is empty: name at least the default size")
     for width, height in geometry.sizes:
-        _require(
+        require(
             width > 0 and height > 0 and width % geometry.pixel_stride == height % geometry.pixel_stride == 0,
             f"geometry.sizes: {width}x{height} is not a multiple of pixel_stride {geometry.pixel_stride}",
         )
-    _require(
+    require(
         0 < geometry.fps_min <= geometry.fps <= geometry.fps_max, "geometry: fps_min <= fps <= fps_max fails"
     )
 
 
 def check_declarations(backend: Backend, size: tuple[int, int]) -> None:
     """What a plan asks of a backend before a weight is loaded."""
-    _require(bool(backend.name), "backend.name is empty")
+    require(bool(backend.name), "backend.name is empty")
     backend.check_options({})
     try:
         backend.check_options({"no such option, surely": 1})
     except UserError as error:
-        _require("\n" not in str(error), f"check_options must say it in one line, said: {error}")
+        require("\n" not in str(error), f"check_options must say it in one line, said: {error}")
     else:
         raise AssertionError("check_options accepts an unknown key; it must raise UserError")
     unknown = backend.unknown_words(PROMPTS[0])
-    _require(
+    require(
         set(unknown) <= set(PROMPTS[0].split()), f"unknown_words returns words not in the prompt: {unknown}"
     )
     missing = backend.missing_files()
-    _require(not missing, f"missing_files() names {missing}; a film cannot be loaded without")
+    require(not missing, f"missing_files() names {missing}; a film cannot be loaded without")
     wrong = backend.check_weights()
-    _require(not wrong, f"check_weights() says {wrong}")
+    require(not wrong, f"check_weights() says {wrong}")
     try:
         random = backend.with_random_weights()
     except UserError as error:
-        _require("\n" not in str(error), f"with_random_weights must say it in one line, said: {error}")
+        require("\n" not in str(error), f"with_random_weights must say it in one line, said: {error}")
     else:
-        _require(random.geometry == backend.geometry, "with_random_weights() has another geometry")
-        _require(not random.missing_files(), "with_random_weights() needs files")
+        require(random.geometry == backend.geometry, "with_random_weights() has another geometry")
+        require(not random.missing_files(), "with_random_weights() needs files")
     rungs = backend.rungs(FilmSpec(size, backend.geometry.fps, backend.geometry.window_units, {}), 4)
-    _require(rungs[0].name == RESIDENT, f"the first of rungs(...) must be {RESIDENT!r}, is {rungs[0].name!r}")
-    _require(
-        len({rung.name for rung in rungs}) == len(rungs), "rungs(...) names two ways to hold it the same"
-    )
+    require(rungs[0].name == RESIDENT, f"the first of rungs(...) must be {RESIDENT!r}, is {rungs[0].name!r}")
+    require(len({rung.name for rung in rungs}) == len(rungs), "rungs(...) names two ways to hold it the same")
     for above, below in pairwise(rungs):
-        _require(above.exact or not below.exact, f"rung {below.name!r} is exact: it must come before")
+        require(above.exact or not below.exact, f"rung {below.name!r} is exact: it must come before")
     for rung in rungs:
-        _require(
+        require(
             rung.peak_bytes is None or rung.peak_bytes > 0,
             f"rung {rung.name!r} takes {rung.peak_bytes} bytes; None is the value for not known",
         )
@@ -134,10 +139,10 @@ def check_declarations(backend: Backend, size: tuple[int, int]) -> None:
 def check_schedule(film: Film, steps: int) -> None:
     """Levels rise from 0 to 1, and so do their times."""
     times = film.schedule(torch.arange(steps + 1) / steps)
-    _require(times.shape == (steps + 1,), f"schedule changes the shape of its input to {tuple(times.shape)}")
-    _require(bool((times.diff() > 0).all()), f"schedule must rise strictly, gives {times.tolist()}")
-    _require(times[0] == 0, f"schedule(0) is {times[0]:.6g}, must be 0: a finished chunk is clean")
-    _require(
+    require(times.shape == (steps + 1,), f"schedule changes the shape of its input to {tuple(times.shape)}")
+    require(bool((times.diff() > 0).all()), f"schedule must rise strictly, gives {times.tolist()}")
+    require(times[0] == 0, f"schedule(0) is {times[0]:.6g}, must be 0: a finished chunk is clean")
+    require(
         abs(times[-1] - 1) < 1e-6, f"schedule(1) is {times[-1]:.6g}, must be 1: a new chunk is pure noise"
     )
 
@@ -148,159 +153,31 @@ def check_process(film: Film) -> None:
     clean, more = (noise(0, unit, 0, (1, 2, 3, 4, 4)) for unit in (0, 1))
     zero, t = torch.tensor(0.0), torch.tensor([0.2, 0.5, 0.9]).view(1, 1, 3, 1, 1)
     noisy = process.add_noise(clean, more, t)
-    _require(
+    require(
         torch.equal(process.add_noise(clean, more, zero), clean), "process.add_noise at t = 0 is not clean"
     )
-    _require_close(process.renoise(clean, more, zero, t), noisy, "process.renoise from 0 is not add_noise")
-    _require(torch.equal(process.renoise(noisy, more, t, t), noisy), "process.renoise to the same t moves x")
-    _require_close(
+    require_close(process.renoise(clean, more, zero, t), noisy, "process.renoise from 0 is not add_noise")
+    require(torch.equal(process.renoise(noisy, more, t, t), noisy), "process.renoise to the same t moves x")
+    require_close(
         process.step(noisy, more - clean, t, zero), clean, "process.step with the true slope misses"
     )
     clock = process.clock(torch.linspace(0, 1, 11))
-    _require(
+    require(
         bool((clock.diff() > 0).all()) and clock[0] == 0, f"process.clock must rise from 0, gives {clock}"
     )
-
-
-def check_text(film: Film, geometry: Geometry, size: tuple[int, int], device: str) -> None:
-    """Each unit hears its own prompt, and a window hears nothing from outside it."""
-    encoder, denoiser = film.text_encoder(), film.denoiser()
-    both = encoder(PROMPTS)
-    alone = encoder(PROMPTS[1:])
-    _require(both.mask.dtype == torch.bool, f"Prompts.mask must be bool, is {both.mask.dtype}")
-    _require(
-        both.mask.shape == both.embeddings.shape[:2], "Prompts: embeddings [p n d] and mask [p n] disagree"
-    )
-    _require(
-        torch.equal(both.embeddings[1][both.mask[1]], alone.embeddings[0][alone.mask[0]]),
-        "a prompt's embedding depends on the prompts it is encoded with; encode each alone",
-    )
-    _require(len(encoder([""]).mask) == 1, 'the text encoder must take "", the null prompt')
-
-    x, t = _window(geometry, size, device, units=3)
-
-    def predict(text: Text) -> Tensor:
-        return denoiser(x, t, text)
-
-    def film_text(*shares: Sequence[float]) -> Text:
-        return film.text(both, {}, torch.tensor(shares, dtype=torch.float32))
-
-    def told(*shares: Sequence[float]) -> Text:
-        """As the loop has it: the units of a window, with the prompts that they use."""
-        return film_text(*shares).for_units(range(len(shares)))
-
-    first, second = (1.0, 0.0), (0.0, 1.0)
-    plain = predict(told(first, first, first))
-    for unit in range(3):
-        changed = predict(told(*(second if k == unit else first for k in range(3))))
-        _require(
-            not torch.equal(_unit(plain, unit, 3), _unit(changed, unit, 3)),
-            f"another prompt for unit {unit} of 3 does not change that unit's prediction",
-        )
-    _require(
-        not torch.equal(predict(told(second, first, first)), predict(told(first, first, second))),
-        "the network hears the window's prompts, but not which unit each is for",
-    )
-    _require_close(
-        predict(film_text(first, first, first)),
-        plain,
-        "a prompt that no unit of the window uses changes the window's numbers",
-    )
-    _require(
-        torch.equal(plain, predict(film.text(encoder(PROMPTS[:1]), {}, torch.ones(3, 1)))),
-        "text.for_units must drop the prompts that its units do not use: they change the last bits",
-    )
-    _require(
-        torch.equal(plain, predict(film_text(second, first, first, first, second).for_units([1, 2, 3]))),
-        "text.for_units does not give units 1, 2, 3 the same numbers as a text of these units alone",
-    )
-    _require(
-        not torch.equal(plain, predict(told(first, first, first).null())), "text.null() is the prompt itself"
-    )
-    avoided = film.text(encoder(PROMPTS[:1]), {0: encoder(PROMPTS[1:])}, torch.ones(3, 1))
-    _require_close(
-        predict(avoided.null()),
-        predict(told(second, second, second)),
-        "with a negative prompt, text.null() must be that prompt's own embedding and mask",
-    )
-
-    blend = predict(told(first, (0.25, 0.75), first))
-    other = predict(told(first, second, first))
-    _require(
-        not torch.equal(_unit(blend, 1, 3), _unit(plain, 1, 3))
-        and not torch.equal(_unit(blend, 1, 3), _unit(other, 1, 3)),
-        "a blend of two prompts equals one of them",
-    )
-    twice = film.text(encoder([PROMPTS[0]] * 2), {}, torch.tensor([[0.25, 0.75]] * 3))
-    _require_close(
-        predict(twice), plain, "a blend of a prompt with itself must be that prompt; weights sum to 1"
-    )
-
-    singles = told(first, (0.25, 0.75), second).single_prompts()
-    shares = torch.tensor([list(share) for _, share in singles]).T
-    _require(shares.shape[0] == 3, "text.single_prompts must give each prompt's share of every unit")
-    _require_close(shares.sum(1), torch.ones(3), "text.single_prompts: a unit's shares must sum to 1")
-
-
-def check_denoiser(film: Film, geometry: Geometry, size: tuple[int, int], device: str) -> None:
-    """Shapes, every length of window, a time for every frame, the batch, and the same numbers twice."""
-    denoiser = film.denoiser()
-    prompts = film.text_encoder()(PROMPTS[:1])
-
-    def text(units: int) -> Text:
-        return film.text(prompts, {}, torch.ones(units, 1))
-
-    for units in (1, geometry.window_units + 1):
-        x, t = _window(geometry, size, device, units)
-        prediction = denoiser(x, t, text(units))
-        _require(
-            prediction.shape == x.shape,
-            f"{units} units of shape {tuple(x.shape)} get a prediction of shape {tuple(prediction.shape)}",
-        )
-        _require(bool(prediction.isfinite().all()), f"the prediction of {units} units is not finite")
-    _require(torch.equal(prediction, denoiser(x, t, text(units))), "two equal calls give different numbers")
-
-    x, t = _window(geometry, size, device, units=3)
-    prediction = denoiser(x, t, text(3))
-    for unit in range(3):
-        changed_t = t.clone()
-        _unit(changed_t, unit, 3, dim=1).mul_(0.5)
-        _require(
-            not torch.equal(_unit(prediction, unit, 3), _unit(denoiser(x, changed_t, text(3)), unit, 3)),
-            f"another time for unit {unit} of 3 does not change its prediction: a time a frame is needed",
-        )
-    _require(
-        not torch.equal(prediction, denoiser(x, t.flip(1), text(3))),
-        "the same times in another order change nothing: a time a frame is needed, not their mean",
-    )
-    changed_x = x.clone()
-    _unit(changed_x, 0, 3).neg_()
-    _require(
-        not torch.equal(_unit(prediction, 1, 3), _unit(denoiser(changed_x, t, text(3)), 1, 3)),
-        "other latents in unit 0 do not change unit 1's prediction: the network must look across frames",
-    )
-
-    pair, times = torch.cat([x, -x]), torch.cat([t, t.flip(1)])
-    together = denoiser(pair, times, text(3))
-    for row in (0, 1):
-        _require_close(
-            together[row : row + 1],
-            denoiser(pair[row : row + 1], times[row : row + 1], text(3)),
-            "a batch of two gives other predictions than each sample alone",
-        )
 
 
 def check_codec(codec: VideoCodec, geometry: Geometry, size: tuple[int, int], device: str) -> None:
     """Frame counts are the geometry's, and the carry is all that a decoder knows of the past."""
     chunks = 3
-    x, _ = _window(geometry, size, device, chunks)
+    x, _ = random_window(geometry, size, device, chunks)
     pieces = x.chunk(chunks, dim=2)
     counts = geometry.chunk_frame_counts(chunks)
     carries: list[Carry] = [{}]
     shown: list[Tensor] = []
     for piece in pieces:
         frames, carry = codec.decode(piece, _copy(carries[-1]))
-        _require(
+        require(
             frames.shape[:2] == (1, 3) and frames.shape[3:] == (size[1], size[0]),
             f"decoded frames have shape {tuple(frames.shape)}; [1 3 f {size[1]} {size[0]}] is the film's",
         )
@@ -309,17 +186,15 @@ def check_codec(codec: VideoCodec, geometry: Geometry, size: tuple[int, int], de
     rest = codec.flush(_copy(carries[-1]))
     lengths = [frames.shape[2] for frames in shown]
     if rest is None:
-        _require(lengths == counts, f"chunks decode to {lengths} frames, the geometry says {counts}")
+        require(lengths == counts, f"chunks decode to {lengths} frames, the geometry says {counts}")
     else:
         total = sum(lengths) + rest.shape[2]
-        _require(
-            total == sum(counts), f"{chunks} chunks and the flush give {total} frames, not {sum(counts)}"
-        )
+        require(total == sum(counts), f"{chunks} chunks and the flush give {total} frames, not {sum(counts)}")
 
     # A saved carry is where a film goes on from, whatever was decoded since: so backwards.
     for k in reversed(range(chunks)):
         again, _ = codec.decode(pieces[k], _copy(carries[k]))
-        _require(
+        require(
             torch.equal(again, shown[k]),
             f"chunk {k} decoded again from a copy of its carry differs: the codec remembers something "
             "outside the carry, or changes the carry in place",
@@ -329,7 +204,7 @@ def check_codec(codec: VideoCodec, geometry: Geometry, size: tuple[int, int], de
         video = torch.linspace(-1, 1, sum(counts[:k]), device=device).view(1, 1, -1, 1, 1)
         latents = codec.encode(video.expand(1, 3, -1, size[1], size[0]).contiguous())
         expected = (1, geometry.channels, k * geometry.chunk_latents, *x.shape[3:])
-        _require(
+        require(
             tuple(latents.shape) == expected,
             f"{sum(counts[:k])} frames encode to latents {tuple(latents.shape)}, not {expected}",
         )
@@ -337,16 +212,16 @@ def check_codec(codec: VideoCodec, geometry: Geometry, size: tuple[int, int], de
 
 def check_same_again(film: Film, again: Film, geometry: Geometry, size: tuple[int, int], device: str) -> None:
     """Loaded twice, a backend is the same model: the fingerprint says so, and the numbers do."""
-    _require(
+    require(
         len(film.fingerprint) == 64, f"film.fingerprint must be a SHA-256 in hex, is {film.fingerprint!r}"
     )
-    _require(film.fingerprint == again.fingerprint, "film.fingerprint changes from one load to the next")
-    x, t = _window(geometry, size, device, units=1)
+    require(film.fingerprint == again.fingerprint, "film.fingerprint changes from one load to the next")
+    x, t = random_window(geometry, size, device, units=1)
     first, second = (
         each.denoiser()(x, t, each.text(each.text_encoder()(PROMPTS[:1]), {}, torch.ones(1, 1)))
         for each in (film, again)
     )
-    _require(
+    require(
         torch.equal(first, second), "loaded twice, the network gives different numbers: are weights random?"
     )
 
@@ -379,37 +254,12 @@ def check_independence(film: Film, geometry: Geometry, size: tuple[int, int], de
 
     one, other = render((1.0, 0.0)), render((0.0, 1.0))
     for unit in range(units - window):
-        _require(
+        require(
             torch.equal(one[unit], other[unit]),
             f"another prompt for unit {units - 1} changes unit {unit}, finished before that one entered",
         )
-    _require(not torch.equal(one[-1], other[-1]), f"another prompt for unit {units - 1} does not change it")
-
-
-def _window(geometry: Geometry, size: tuple[int, int], device: str, units: int) -> tuple[Tensor, Tensor]:
-    """Random latents [1 c f h w] of so many units, at rising times [1 f], one for each unit."""
-    width, height = size[0] // geometry.pixel_stride, size[1] // geometry.pixel_stride
-    x = noise(1, units, 0, (1, geometry.channels, units * geometry.chunk_latents, height, width)).to(device)
-    t = (torch.arange(1, units + 1) / (units + 1)).repeat_interleave(geometry.chunk_latents)
-    return x, t[None].to(device)
-
-
-def _unit(frames: Tensor, unit: int, units: int, dim: int = 2) -> Tensor:
-    """One unit's part of a window."""
-    return frames.chunk(units, dim=dim)[unit]
+    require(not torch.equal(one[-1], other[-1]), f"another prompt for unit {units - 1} does not change it")
 
 
 def _copy(carry: Carry) -> Carry:
     return {name: tensor.clone() for name, tensor in carry.items()}
-
-
-def _require(holds: bool | Tensor, message: str) -> None:
-    if not holds:
-        raise AssertionError(message)
-
-
-def _require_close(found: Tensor, expected: Tensor, message: str) -> None:
-    """Equal but for rounding: within 1e-4 of the largest number."""
-    off = float((found.float() - expected.float()).abs().max())
-    limit = 1e-4 * max(1.0, float(expected.abs().max()))
-    _require(off <= limit, f"{message} (off by up to {off:.2g})")

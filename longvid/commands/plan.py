@@ -35,15 +35,15 @@ def plan(
     draft: options.Draft = False,
 ) -> None:
     """Show what a timeline becomes: shots, chunks, evaluations, time and memory. Renders nothing."""
-    from longvid import measurements, plugins, timeline
+    from longvid import measurements, timeline
     from longvid.memory import cards
-    from longvid.plan import plan as make_plan
+    from longvid.request import Request
     from longvid.settings import Overrides
 
-    film = timeline.load(file)
-    choice = plugins.choose(film, model)
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
-    made = make_plan(film, choice.backend, overrides)
+    request = Request(timeline.load(file), model, overrides)
+    choice = request.choose()
+    made = request.settled(choice.backend).plan(choice.backend)
     cost = measurements.estimate(made)
     card = next(iter(cards()), None)
     # A card computes in two bytes a number (bfloat16 or float16), a CPU may in four.

@@ -159,11 +159,12 @@ def run(
     with signals(told=told) as received:
         request = asked()
         choice = request.choose()
+        request = request.settled(choice.backend)
         planned = request.plan(choice.backend)
         for note in notes(str(choice), planned):
             show(note)
         show(Loading("loading PyTorch"))
-        from longvid.keeping import unchanged
+        from longvid.keeping import own_start, unchanged
         from longvid.outputs import work_path
         from longvid.rendering import events, film_path
         from longvid.state import branch
@@ -172,7 +173,8 @@ def run(
         if take is not None:
             film = branch(film, take)
         if freeze:
-            request = replace(request, given=unchanged(work_path(film), planned))
+            work = work_path(film)
+            request = replace(request, start=own_start(work, unchanged(work, planned), request.start))
             planned = request.plan(choice.backend)
         last = ChunkSaved(chunk=-1, chunks=len(planned.units), frames_done=0, frames=planned.frames)
         seen = stamp(watched)
@@ -183,7 +185,7 @@ def run(
             if watched is None or seen == (seen := stamp(watched)):
                 return None
             try:
-                now = asked()
+                now = asked().settled(choice.backend)
                 now.plan(choice.backend)
             except UserError as error:
                 show(Noted(f"{error}; goes on as before until that is mended", warning=True))
@@ -250,7 +252,7 @@ WATCH_SECONDS = 0.5
 def asked_again(asked: Callable[[], Request], backend: Backend, request: Request) -> Request | None:
     """What is asked for now, if it is right and another film than this one."""
     try:
-        now = asked()
+        now = asked().settled(backend)
         return None if now.plan(backend) == request.plan(backend) else now
     except UserError:
         return None

@@ -156,6 +156,9 @@ class WanCodec:
     def encode(self, video: Tensor) -> Tensor:
         return self.vae.encode(video).latent_dist.mode()
 
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        return self.encode(picture[:, :, None])
+
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         vae = self.vae
         vae.clear_cache()

@@ -56,9 +56,22 @@ def test_the_wan_vae_streams_to_the_bit() -> None:
         assert torch.equal(torch.cat(frames, dim=2), codec.vae.decode(latents).sample)
 
 
+def test_pictures_of_the_tiny_codecs_and_of_a_causal_vae() -> None:
+    """A still film's latent is a picture's; a causal VAE's first latent is one frame's."""
+    picture = noise(0, 0, 0, (1, 3, 16, 24))
+    for codec, frames in ((TinyCodec(False, 0), 4), (TinyCodec(True, 0), 1)):
+        still = picture[:, :, None].expand(-1, -1, frames, -1, -1)
+        torch.testing.assert_close(codec.encode_picture(picture), codec.encode(still))
+    backend = SkyReels()
+    wan = backend.for_film(FilmSpec((48, 32), backend.geometry.fps, 3, {}), RUNTIME).codec()
+    film = noise(0, 0, 0, (1, 3, 5, 32, 48))
+    torch.testing.assert_close(wan.encode_picture(film[:, :, 0]), wan.encode(film)[:, :, :1])
+
+
 # Every way to break it is found, and named
 
-denoise, decode, encode = TinyDenoiser.__call__, TinyCodec.decode, TinyCodec.encode
+denoise = TinyDenoiser.__call__
+decode, encode, encode_picture = TinyCodec.decode, TinyCodec.encode, TinyCodec.encode_picture
 read, text = TinyTextEncoder.__call__, TinyFilm.text
 
 
@@ -101,6 +114,17 @@ def of_one_unit_a_time(self: TinyDenoiser, x: Tensor, t: Tensor, text: PromptTex
     units = len(text.mix)
     parts = zip(x.chunk(units, 2), t.chunk(units, 1), strict=True)
     return torch.cat([denoise(self, *part, text.for_units([k])) for k, part in enumerate(parts)], dim=2)
+
+
+def by_the_unit(self: TinyDenoiser, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
+    """As a network whose units have a place of their own."""
+    place = torch.arange(len(text.mix)).repeat_interleave(x.shape[2] // len(text.mix))
+    return denoise(self, x, t, text) + place.view(1, 1, -1, 1, 1) / 10
+
+
+def blind_to_what_is_clean(self: TinyDenoiser, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
+    seen = x * (t > 0).view(len(x), 1, -1, 1, 1)
+    return denoise(self, seen, t, text)
 
 
 count = itertools.count()
@@ -226,6 +250,31 @@ BROKEN: dict[str, tuple[type, str, Any, str]] = {
         "encode",
         lambda self, video: encode(self, video)[:, :, ::2],
         "8 frames encode to latents",
+    ),
+    "a picture is a chunk": (
+        TinyCodec,
+        "encode_picture",
+        lambda self, picture: encode_picture(self, picture).expand(-1, -1, 2, -1, -1),
+        "a picture encodes to a latent of shape (1, 3, 2, 4, 6), not (1, 3, 1, 4, 6)",
+    ),
+    "a picture is lost": (
+        TinyCodec,
+        "encode_picture",
+        lambda self, picture: 0 * encode_picture(self, picture),
+        "another picture encodes to the same latent",
+    ),
+    "a picture is drawn": (
+        TinyCodec,
+        "encode_picture",
+        lambda self, picture: encode_picture(self, picture) + next(count),
+        "a picture encoded twice gives different latents",
+    ),
+    "units count": (TinyDenoiser, "__call__", by_the_unit, "units of one latent each"),
+    "pictures are not seen": (
+        TinyDenoiser,
+        "__call__",
+        blind_to_what_is_clean,
+        "changes no prediction, or each picture the same",
     ),
     "no fingerprint": (TinyFilm, "fingerprint", "tiny", "must be a SHA-256"),
     "another fingerprint": (

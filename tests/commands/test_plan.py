@@ -125,6 +125,7 @@ def test_for_programs() -> None:
         "blend_units": 2,
         "guidance": 3.0,
         "seed": 7,
+        "picture": None,
         "unknown_words": ["zzstorm"],
         "evaluations": 48,
     }
@@ -220,8 +221,9 @@ WRONG = {
     "huge size": (film(size="[96, 1e99]"), "film.yaml:1: size[1]: 1e99 is not a whole number"),
     "impossible rate": (film(fps=60), "film.yaml:1: fps: planned does not run at 60 frames a second; nearest: 24"),
     "steps and window": (film(steps=15), "film.yaml:1: steps: 15 steps are no multiple of the window's 4 chunks; nearest: 12 or 16"),
-    "not yet: picture": (film("[{prompt: a, seconds: 2, image: a.png}]"), "shots[0].image: this version cannot start from a picture yet"),
-    "not yet: clip": (film(start_from="a.mp4"), "film.yaml:1: start_from: this version cannot start from a clip or a picture yet"),
+    "no picture": (film("[{prompt: a, seconds: 2, image: a.png}]"), "shots[0].image: there is no file 'a.png'"),
+    "no clip": (film(start_from="a.mp4"), "film.yaml:1: start_from: there is no file 'a.mp4'"),
+    "picture without a cut": (film("[{prompt: a, seconds: 2}, {prompt: b, seconds: 2, image: a.png}]"), "shots[1].image: this shot flows on from the one before it; add `cut: true`"),
     "not yet: music": (film(output="{music: a.mp3}"), "film.yaml:1: output.music: this version cannot add music yet"),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from longvid.backends import Carry, Prompts, Runtime
 from longvid.backends.diorama import FILES
-from longvid.backends.diorama.codec import Codec, ease
+from longvid.backends.diorama.codec import LATENT_FRAMES, Codec, ease
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.text import AttributeEncoder, tokenize
 from longvid.errors import UserError
@@ -62,6 +62,9 @@ class DioramaCodec:
     def encode(self, video: Tensor) -> Tensor:
         with torch.autocast(video.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.network.encode(video)
+
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        return self.encode(repeat(picture, "b c h w -> b c f h w", f=LATENT_FRAMES))
 
     @torch.inference_mode()
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:

@@ -112,6 +112,10 @@ class VisitingCodec:
         with visiting(self.packed, self.device):
             return self.codec.encode(video)
 
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        with visiting(self.packed, self.device):
+            return self.codec.encode_picture(picture)
+
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         with visiting(self.packed, self.device):
             return self.codec.decode(chunk, carry)

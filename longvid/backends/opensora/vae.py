@@ -375,6 +375,9 @@ class OpenSoraCodec:
     def encode(self, video: Tensor) -> Tensor:
         return self.autoencoder.encode(video).to(video.device)
 
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        return self.encode(picture[:, :, None])
+
     @torch.inference_mode()
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         autoencoder, frames = self.autoencoder, self.autoencoder.frames(chunk.shape[2])

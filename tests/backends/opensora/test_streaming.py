@@ -106,6 +106,8 @@ def test_a_visiting_codec_gives_the_same_numbers() -> None:
     assert carry == {}
     assert visitor.flush(carry) is None
     assert torch.equal(visitor.encode(frames), staying.encode(frames))
+    picture = frames[:, :, 0]
+    assert torch.equal(visitor.encode_picture(picture), staying.encode_picture(picture))
     assert coming.autoencoder.scale.untyped_storage().data_ptr() == visitor.packed.memory.data_ptr()
 
 

@@ -193,6 +193,14 @@ def test_frames_left_over_decode_to_as_many_as_they_were() -> None:
         assert codec.decode(z, {})[0].shape == (1, 3, frames, 16, 24)
 
 
+def test_a_picture_is_a_film_of_one_frame() -> None:
+    codec = OpenSoraCodec(small())
+    picture = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latent = codec.encode_picture(picture)
+    assert latent.shape == (1, 4, 1, 2, 3)
+    assert torch.equal(latent, codec.encode(picture[:, :, None]))
+
+
 def test_encoding_is_a_function_of_the_video_unless_it_draws() -> None:
     network = small()
     video = torch.rand(1, 3, 5, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -1,0 +1,194 @@
+"""What `longvid extend` asks of a render: to go on with a film of its own, or from any clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from longvid import exchange, timeline
+from longvid.backends import Geometry
+from longvid.document import Source as Document
+from longvid.errors import UserError
+from longvid.files import read_sealed
+from longvid.keeping import own_start, read_request
+from longvid.locks import locked
+from longvid.outputs import check_output, made_here, work_path
+from longvid.request import Extension, Request
+from longvid.settings import settle
+from longvid.spans import spans
+from longvid.starts import Handoff
+from longvid.state import link_tree
+from longvid.timeline import Timeline
+from longvid.times import parse_time
+from longvid.video import source
+
+UNPROMPTED = {"prompt": "", "guidance": 1}
+"""Under the null text: what the clip shows is all that says how it goes on."""
+
+
+@dataclass(frozen=True)
+class Longer:
+    """What is added: so much under one ``prompt`` (None: as the clip tells), or all shots of ``shots``; with
+    a ``seed`` and a ``guidance`` of their own, where given."""
+
+    seconds: str | None
+    prompt: str | None
+    shots: Timeline | None
+    seed: int | None = None
+    guidance: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.shots is None):
+            raise UserError("extend takes --seconds, or a --timeline that says how long: one of the two")
+        if self.prompt is not None and self.shots is not None:
+            raise UserError("--prompt: the shots of --timeline have their own; keep one of the two")
+        if self.prompt is not None and not self.prompt.strip():
+            raise UserError('--prompt "": is empty; leave it out to go on without a prompt')
+
+
+def is_own(clip: Path) -> bool:
+    """Whether the clip is a film as a render here left it, whose work directory is there to go on with."""
+    work = work_path(clip)
+    return (work / "chunks").is_dir() and clip.is_file() and made_here(clip)
+
+
+# A film of our own
+
+
+def own_request(film: Path, longer: Longer, handoff: Handoff) -> Request:
+    """The film's own request, and what is added: its chunks are kept, or the last ones made anew.
+
+    Raises UserError where the film is not finished, or was asked for otherwise than can go on.
+    """
+    work = work_path(film)
+    if (read_sealed(work / "run.json") or {}).get("status") != "finished" or exchange.pending(work):
+        raise UserError(f"{film}: is not finished; `longvid resume {work}` goes on with it first")
+    before = read_request(work)
+    backend = before.choose().backend
+    planned = before.plan(backend)
+    units = len(planned.units)
+    data = dict(before.timeline.data)
+    if longer.seconds is not None:
+        parse_seconds("--seconds", longer.seconds, planned.fps)
+    if longer.shots is None:
+        last = dict(data["shots"][-1])
+        added = {key: last[key] for key in ("prompt", "negative", "guidance") if key in last}
+        shots = [added | {"seconds": longer.seconds}]
+        if longer.prompt is not None:
+            shots = [{"prompt": longer.prompt, "seconds": longer.seconds}]
+    else:
+        shots = _shots(longer.shots, planned.fps)
+    own = {"seed": longer.seed, "guidance": longer.guidance}
+    said = {key: value for key, value in own.items() if value is not None}
+    data["shots"] = [*data["shots"], *(shot | said for shot in shots)]
+    grown = timeline.build(data, before.timeline.source)
+    noised = min(planned.window - 1, units - 1) if handoff == "noised" else 0
+    if handoff == "noised" and not noised:
+        raise UserError(f"{film}: has one chunk, too short to hand over noised; use --handoff context")
+    extension = before.extension
+    if extension is not None:
+        more = spans(grown, planned.fps)[-1].end - spans(before.timeline, planned.fps)[-1].end
+        extension = replace(extension, seconds=extension.seconds + more)
+    start = own_start(work, units, before.start, noised)
+    return replace(before, timeline=grown, handoff=handoff, start=start, extension=extension)
+
+
+def _shots(added: Timeline, fps: Fraction) -> list[dict[str, Any]]:
+    """The shots of another timeline, wherever they are put: with lengths instead of times."""
+    written = json.loads(json.dumps(added.data["shots"], default=float), parse_float=Decimal)
+    for shot, span in zip(written, spans(added, fps), strict=True):
+        for key in ("at", "until", "seconds"):
+            shot.pop(key, None)
+        shot["seconds"] = f"{span.end_frame - span.start_frame}f"
+    return list(written)
+
+
+def copy_work(film: Path, output: Path) -> None:
+    """The film's work directory for another output, by links. Raises UserError where there is one already, or
+    the output can be no film."""
+    check_output(output)
+    work = work_path(output)
+    if work.exists() or output.exists():
+        raise UserError(f"--output {output}: is there, or its work directory {work}; name another")
+    with locked(work_path(film)):
+        link_tree(work_path(film), work)
+
+
+# Any other clip
+
+
+def clip_request(
+    clip: Path, longer: Longer, asked: Callable[[Timeline], Request], extension: Mapping[str, Any]
+) -> Request:
+    """A request for what follows the clip. ``asked``: makes one of a timeline, by the flags that were given.
+    ``extension``: of Extension, what was said of it.
+
+    The picture's size is the model's that is nearest to the clip's in shape, its rate the clip's own where
+    the model runs at it. Raises UserError for a clip or a timeline that is no use.
+    """
+    found = source.probe(clip)
+    if found.picture:
+        raise UserError(
+            f"{clip}: is a picture; write it as `image:` of a timeline's first shot, and render that"
+        )
+    if longer.shots is None:
+        words = {"prompt": longer.prompt} if longer.prompt is not None else _told(found.metadata)
+        data: dict[str, Any] = {"shots": [{**words, "seconds": longer.seconds}]}
+        document = Document(clip.name, Path())
+    else:
+        data, document = dict(longer.shots.data), longer.shots.source
+        if longer.shots.start_from is not None:
+            raise longer.shots.source.error(("start_from",), f"the film starts from {clip}; leave it out")
+    data["start_from"] = str(clip.absolute())
+    backend = asked(timeline.build(data, document)).choose().backend
+    geometry = backend.geometry
+    if longer.shots is None or longer.shots.size is None:
+        data["size"] = list(nearest_shape(geometry, found.size))
+    if (longer.shots is None or longer.shots.fps is None) and (
+        geometry.fps_min <= found.fps <= geometry.fps_max
+    ):
+        data["fps"] = int(found.fps) if found.fps.denominator == 1 else str(found.fps)
+    built = timeline.build(data, document)
+    request = asked(built)
+    settings = settle(built, backend, request.overrides)
+    seconds = (
+        spans(built, settings.fps)[-1].end
+        if longer.seconds is None
+        else parse_seconds("--seconds", longer.seconds, settings.fps)
+    )
+    return replace(request, extension=Extension(clip=clip, seconds=seconds, **extension))
+
+
+def _told(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The last shot's prompt, as a film of ours tells it in its metadata; nothing is known of other clips."""
+    try:
+        prompt = json.loads(metadata["shots"])[-1]["prompt"] if "longvid" in metadata else ""
+    except (KeyError, ValueError, IndexError, TypeError):
+        prompt = ""
+    return {"prompt": prompt} if isinstance(prompt, str) and prompt else dict(UNPROMPTED)
+
+
+def parse_seconds(flag: str, written: str, fps: Fraction) -> Fraction:
+    """A time of the command line, above 0. Raises UserError."""
+    try:
+        seconds = parse_time(written).seconds(fps)
+    except ValueError as error:
+        raise UserError(f"{flag}: {error}") from error
+    if seconds <= 0:
+        raise UserError(f"{flag} {written}: is no time to go on for; more than 0")
+    return seconds
+
+
+def nearest_shape(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int]:
+    """The model's (width, height) whose shape is nearest to this one; the earlier one in a tie."""
+
+    def apart(known: tuple[int, int]) -> Fraction:
+        ratio = Fraction(known[0] * size[1], known[1] * size[0])
+        return max(ratio, 1 / ratio)
+
+    return min(geometry.sizes, key=apart)
