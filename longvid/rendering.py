@@ -15,28 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from longvid import __version__, exchange, timeline
-from longvid.backends import RESIDENT, Backend, Dtype, Film, Geometry, Rung, Runtime, Text
+from longvid.backends import RESIDENT, Backend, Dtype, Film, Geometry, Rung, Runtime
 from longvid.clips import encode, encode_pictures, is_missing, put_clip, put_own
-from longvid.denoise import Finished, WindowState, denoise
+from longvid.denoise import WindowState
 from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
-from longvid.document import show as display
 from longvid.errors import RenderError, UserError
 from longvid.files import checksum, read_sealed
 from longvid.finishing import Clean, Finishing, Preview, again
-from longvid.guidance import classifier_free, starting_from
 from longvid.identities import Identities, identities
 from longvid.joining import join_film
 from longvid.keeping import forget_entries, go_on, is_done, keep
 from longvid.memory import first_fitting
-from longvid.methods import METHODS
-from longvid.noise import per_unit
 from longvid.outputs import check_free
 from longvid.plan import RenderPlan
-from longvid.processes import SOLVERS
 from longvid.progress import (
     Began,
     ChunkSaved,
@@ -50,9 +44,11 @@ from longvid.progress import (
 )
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
+from longvid.sampling import encode_prompts, unit_shape, windows
 from longvid.settings import Overrides
 from longvid.state import STOP, WorkDirectory, work_directory
 from longvid.timeline import Timeline
+from longvid.video import reader
 
 
 def render(
@@ -186,7 +182,7 @@ def _render(
         work.forget_state(STOP)
         if request is not None and work.path / REQUEST in kept.damaged:
             work.write_request(request.content())
-        yield Done(str(output), planned.frames, float(planned.fps), 0.0, output.stat().st_size)
+        yield _done(planned, output, 0.0, 0, extended=request is not None and request.extension is not None)
         return
     yield from go_on(work, kept, planned, run)
     forget_entries(work, names)
@@ -203,7 +199,7 @@ def _render(
     if request is not None:
         work.write_request(request.content())
 
-    empty = from_text(_unit_shape(planned, backend.geometry), runtime.device)
+    empty = from_text(unit_shape(planned, backend.geometry), runtime.device)
     ended = replace(empty, step=names.end if kept.units == len(planned.units) else 0)
     start = kept.state or ended
     standing = _Standing(start, again(kept, runtime.device), start.step)
@@ -271,8 +267,7 @@ def _render(
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)
     kept_frames = sum(unit.frames for unit in planned.units[: kept.units])
-    size = output.stat().st_size
-    yield Done(str(output), planned.frames, float(planned.fps), seconds, size, kept_frames)
+    yield _done(planned, output, seconds, kept_frames, extended=join is not None)
 
 
 def _in_window(before: Identities, after: Identities, step: int, chunks_done: int) -> bool:
@@ -358,7 +353,7 @@ def _on_rung(
     for left in standing.again:
         standing.waiting.append(left)
         yield from saved(all_of_it=False)
-    for state, finished in _windows(planned, geometry, film, text, pictures, standing.state):
+    for state, finished in windows(planned, geometry, film, text, pictures, standing.state):
         standing.state = state
         denoising += time.monotonic() - resumed
         for clean in finished:
@@ -396,56 +391,6 @@ def _began(planned: RenderPlan, output: Path, runtime: Runtime) -> Began:
     )
 
 
-def _windows(
-    planned: RenderPlan,
-    geometry: Geometry,
-    film: Film,
-    text: Text,
-    pictures: Mapping[int, Tensor],
-    state: WindowState,
-) -> Iterator[tuple[WindowState, list[Finished]]]:
-    """The denoising loop from this state on, each run from its picture [1 c 1 h w], if it has one."""
-    given, noised = (planned.start.given, planned.start.noised) if planned.start else (0, 0)
-    predict = classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units])
-    return denoise(
-        METHODS[planned.method](planned.runs, planned.steps, planned.window, given=given, noised=noised),
-        state,
-        predict=starting_from(predict, pictures),
-        schedule=film.schedule,
-        process=film.process,
-        solver=SOLVERS[planned.solver],
-        total_levels=planned.steps,
-        noise=per_unit([unit.seed for unit in planned.units], _unit_shape(planned, geometry)),
-    )
-
-
-def _unit_shape(planned: RenderPlan, geometry: Geometry) -> tuple[int, int, int, int]:
-    """(c, l, h, w) of one unit."""
-    width, height = (side // geometry.pixel_stride for side in planned.size)
-    return (geometry.channels, geometry.chunk_latents, height, width)
-
-
-def encode_prompts(film: Film, planned: RenderPlan) -> tuple[Text, list[str]]:
-    """All prompts encoded, and a line for each whose end is too long to be read.
-
-    The encoder lives only here, so its memory is free again afterwards.
-    """
-    encoder = film.text_encoder()
-    ends = ((prompt, encoder.unread(prompt)) for prompt in planned.prompts)
-    too_long = [
-        f"prompt {display(prompt)} is too long for {planned.model}, its end is not read: {display(end)}"
-        for prompt, end in ends
-        if end
-    ]
-    prompts = encoder(planned.prompts)
-    negatives = {row: encoder.negative(text) for row, text in enumerate(planned.negatives) if text}
-    mix = torch.zeros(len(planned.units), len(planned.prompts))
-    for unit in planned.units:
-        for prompt, weight in unit.mix:
-            mix[unit.index, prompt] = weight
-    return film.text(prompts, negatives, mix), too_long
-
-
 def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, standing: _Standing) -> Stepped:
     shot = planned.shots[planned.units[min(finishing.chunks_done, len(planned.units) - 1)].shot]
     return Stepped(
@@ -463,6 +408,14 @@ def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, stan
         seconds=time.monotonic() - (standing.began_at or 0),
         begun_at=standing.begun_at,
     )
+
+
+def _done(planned: RenderPlan, output: Path, seconds: float, kept_frames: int, *, extended: bool) -> Done:
+    frames, fps = planned.frames, planned.fps
+    if extended:  # it follows a clip
+        header = reader.header(output)
+        frames, fps = header.frames, header.fps
+    return Done(str(output), frames, float(fps), seconds, output.stat().st_size, kept_frames)
 
 
 def _run(planned: RenderPlan, runtime: Runtime, fingerprint: str) -> dict[str, Any]:

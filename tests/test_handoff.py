@@ -46,8 +46,7 @@ def test_what_cannot_be_noised_is_refused() -> None:
 
 
 def test_a_noised_chunk_has_its_own_content_and_so_much_noise() -> None:
-    """Under a constant slope v, what was at level L of S is moved by L / S v: x = (1 - L/S) clean + L/S (noise -
-    v), all that is new as from text."""
+    """Under a constant slope v, what is at level L of S moves by -L/S v; what is new is as from text."""
     shown: list[Tensor] = []
 
     def predict(x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:

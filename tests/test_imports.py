@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "request", "files", "locks", "outputs", "starts",
     ),
     ("noise", "processes", "guidance"),
-    ("denoise",),
+    ("denoise", "sampling"),
     ("state", "exchange", "keeping", "progress", "devices"),
     ("video", "backends.*"),
     ("editing",),

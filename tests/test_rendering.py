@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import longvid
-from longvid import files, finishing, rendering, state
+from longvid import files, finishing, rendering, sampling, state
 from longvid.denoise import denoise
 from longvid.errors import RenderError, UserError
 from longvid.guidance import classifier_free
@@ -175,7 +175,7 @@ def test_a_saved_state_is_all_it_takes_to_go_on(tmp_path, chunk, solver):
     device = torch.device("cpu")
     start, carry = state.load_state(work / "states" / f"{chunk:06d}.safetensors", device)
     loaded = backend.for_film(planned.spec, RUNTIME)
-    text, _ = rendering.encode_prompts(loaded, planned)
+    text, _ = sampling.encode_prompts(loaded, planned)
     codec = loaded.codec()
     rest = denoise(
         METHODS[planned.method](planned.runs, planned.steps, planned.window),

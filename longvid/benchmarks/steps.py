@@ -22,7 +22,7 @@ from longvid.devices import device_name
 from longvid.guidance import Predict, classifier_free
 from longvid.memory import first_fitting
 from longvid.plan import RenderPlan
-from longvid.rendering import encode_prompts
+from longvid.sampling import encode_prompts
 
 Shape = tuple[int, int, int]
 """(m, k, n) of a matrix product [m k] x [k n]: 2 m k n FLOP."""

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from longvid import files, rendering
+from longvid import files, rendering, sampling
 from longvid.denoise import WindowState, denoise
 from longvid.extending import Longer, own_request
 from longvid.files import read_sealed
@@ -126,7 +126,7 @@ def test_the_new_chunks_are_what_the_loop_makes_of_the_old_ones(handoff: Handoff
     assert (planned.start.given, planned.start.noised) == (given, 10 - given)
     go(request)
     film = TinyBackend().for_film(planned.spec, RUNTIME)
-    text, _ = rendering.encode_prompts(film, planned)
+    text, _ = sampling.encode_prompts(film, planned)
     units = tuple(range(given - 1, 10))
     states = denoise(
         progressive(planned.runs, planned.steps, planned.window, given=given, noised=10 - given),

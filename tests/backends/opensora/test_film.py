@@ -100,7 +100,7 @@ def latents_of_a_film(folder: Path, device: str) -> Tensor:
     from longvid.methods import METHODS
     from longvid.noise import per_unit
     from longvid.processes import euler
-    from longvid.rendering import encode_prompts
+    from longvid.sampling import encode_prompts
 
     timeline = build(
         {
