@@ -90,10 +90,15 @@ def _video(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(frames).to(device).permute(3, 0, 1, 2)[None] / 127.5 - 1
 
 
-def encode_pictures(planned: RenderPlan, codec: VideoCodec, device: torch.device) -> dict[int, Tensor]:
-    """The latent [1 c 1 h w] of each picture that a run starts from, by the run's first unit."""
+def encode_pictures(
+    planned: RenderPlan, done: int, codec: VideoCodec, device: torch.device
+) -> dict[int, Tensor]:
+    """The latent [1 c 1 h w] of each picture that a run starts from whose first unit is not among the
+    ``done`` ones, by that unit. Raises UserError for a file that is no picture."""
     found = {}
     for unit, path in planned.pictures.items():
+        if unit < done:
+            continue
         pixels = source.fit(source.picture(source.probe(path)), planned.size, "crop")
         found[unit] = codec.encode_picture(_video(pixels[None], device)[:, :, 0]).float()
     return found

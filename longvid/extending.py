@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from longvid.files import read_sealed
 from longvid.keeping import own_start, read_request
 from longvid.locks import locked
 from longvid.outputs import check_output, made_here, work_path
-from longvid.request import Extension, Request
+from longvid.request import Extension, Request, picture_digests
 from longvid.settings import settle
 from longvid.spans import spans
 from longvid.starts import Handoff
@@ -95,17 +94,22 @@ def own_request(film: Path, longer: Longer, handoff: Handoff) -> Request:
         more = spans(grown, planned.fps)[-1].end - spans(before.timeline, planned.fps)[-1].end
         extension = replace(extension, seconds=extension.seconds + more)
     start = own_start(work, units, before.start, noised)
-    return replace(before, timeline=grown, handoff=handoff, start=start, extension=extension)
+    pictures = {**(before.pictures or {}), **picture_digests(grown, len(before.timeline.shots))}
+    return replace(
+        before, timeline=grown, handoff=handoff, start=start, pictures=pictures, extension=extension
+    )
 
 
 def _shots(added: Timeline, fps: Fraction) -> list[dict[str, Any]]:
     """The shots of another timeline, wherever they are put: with lengths instead of times."""
-    written = json.loads(json.dumps(added.data["shots"], default=float), parse_float=Decimal)
-    for shot, span in zip(written, spans(added, fps), strict=True):
-        for key in ("at", "until", "seconds"):
-            shot.pop(key, None)
-        shot["seconds"] = f"{span.end_frame - span.start_frame}f"
-    return list(written)
+    written = []
+    for index, span in enumerate(spans(added, fps)):
+        shot = {**added.data["shots"][index], "seconds": f"{span.end_frame - span.start_frame}f"}
+        shot = {key: value for key, value in shot.items() if key not in ("at", "until")}
+        if (picture := added.picture_of(index)) is not None:
+            shot["image"] = str(picture.absolute())
+        written.append(shot)
+    return written
 
 
 def copy_work(film: Path, output: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -150,13 +150,18 @@ def digest(content: object) -> str:
 
 
 def plan(
-    timeline: Timeline, backend: Backend, overrides: Overrides | None = None, start: Start | None = None
+    timeline: Timeline,
+    backend: Backend,
+    overrides: Overrides | None = None,
+    start: Start | None = None,
+    pictures: Mapping[int, str] | None = None,
 ) -> RenderPlan:
     """Everything a render of the timeline needs to know.
 
     A clip that it starts from lies in front of the first shot: the chunks of it that are given are no part of
     the film, and what is made anew of it comes on top of the timeline's length. They have that shot's prompt.
-    Raises UserError, in one line that says where, for whatever this model cannot do.
+    ``pictures``: SHA-256 of those that shots start from, where their files are not to be asked. Raises
+    UserError, in one line that says where, for whatever this model cannot do.
     """
     overrides = overrides or Overrides()
     geometry = backend.geometry
@@ -166,7 +171,7 @@ def plan(
     texts, text_of_shot = _texts(timeline)
     shots: list[ShotPlan] = []
     units: list[UnitPlan] = []
-    pictures: dict[int, Path] = {}
+    picture_files: dict[int, Path] = {}
     runs: list[int] = []
     anew_frames = 0
     for run, members in enumerate(_runs(timeline)):
@@ -189,9 +194,10 @@ def plan(
             guidance = _guidance(timeline, geometry, overrides, index)
             blend = min(_blend_units(timeline, geometry, fps, requested, index), count)
             seed = settings.seed if shot.seed is None else shot.seed
-            picture = _picture(timeline, index) if start is None or index else None
-            if picture is not None:
-                pictures[len(units)] = picture
+            picture = None
+            if (file := picture_of(timeline, index)) is not None and (start is None or index):
+                picture_files[len(units)] = file
+                picture = digest_of(file) if pictures is None else pictures[index]
             unknown = [*backend.unknown_words(prompt), *backend.unknown_words(negative)]
             shots.append(
                 ShotPlan(
@@ -209,7 +215,7 @@ def plan(
                     blend_units=blend,
                     guidance=guidance,
                     seed=seed,
-                    picture=None if picture is None else _content_digest(picture),
+                    picture=picture,
                     unknown_words=tuple(dict.fromkeys(unknown)),
                     evaluations=0,  # counted below
                 )
@@ -223,7 +229,7 @@ def plan(
     if overrides.branch_at is not None:
         units = _branched(units, overrides, fps, requested[-1].end_frame + anew_frames)
     start = _within(start, len(units))
-    evaluations, calls = _cost(geometry, settings, runs, units, start)
+    evaluations, calls = _cost(geometry, settings, runs, units, start, picture_files)
     return RenderPlan(
         title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
         model=backend.name,
@@ -246,7 +252,7 @@ def plan(
         calls_by_latents=tuple(sorted(calls.items())),
         scale=settings.scale,
         crf=timeline.output.crf,
-        pictures=pictures,
+        pictures=picture_files,
         start=start,
     )
 
@@ -264,12 +270,13 @@ def _runs(timeline: Timeline) -> list[range]:
     return [range(*pair) for pair in pairwise([*starts, len(timeline.shots)])]
 
 
-def _picture(timeline: Timeline, index: int) -> Path | None:
+def picture_of(timeline: Timeline, index: int) -> Path | None:
     """The picture that a shot starts from."""
     return timeline.picture_of(index) or (timeline.start_path if index == 0 else None)
 
 
-def _content_digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a picture's file. Raises UserError."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -348,6 +355,7 @@ def _cost(
     runs: Sequence[int],
     units: Sequence[UnitPlan],
     start: Start | None,
+    pictures: Container[int],
 ) -> tuple[Counter[int], Counter[int]]:
     """Evaluations by shot, network calls by latent frames in the window."""
     evaluations, calls = Counter[int](), Counter[int]()
@@ -357,7 +365,9 @@ def _cost(
         evaluations[units[step.reads[-1]].shot] += 1
         # A window in which every unit has guidance 1 needs no second call without the prompt.
         guided = any(units[unit].guidance != 1 for unit in step.reads)
-        calls[len(step.reads) * geometry.chunk_latents] += 2 if guided else 1
+        # A picture is one latent in front, until the run's first unit is clean.
+        picture = step.reads[0] in pictures and step.before[0] > 0
+        calls[len(step.reads) * geometry.chunk_latents + picture] += 2 if guided else 1
     return evaluations, calls
 
 

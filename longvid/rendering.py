@@ -327,7 +327,7 @@ def _on_rung(
         if isinstance(standing.saving.exception(), torch.OutOfMemoryError):
             standing.saving = None  # There is more room now: it is tried again.
     codec = finishing.use(film.codec, rung)
-    pictures = encode_pictures(planned, codec, runtime.device)
+    pictures = encode_pictures(planned, finishing.chunks_done, codec, runtime.device)
 
     def saved(*, all_of_it: bool) -> Generator[Event, Request | None, None]:
         """What has become of the waiting chunks; more than one of them is waited for."""

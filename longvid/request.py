@@ -16,7 +16,7 @@ from typing import Any
 from longvid import plugins, timeline
 from longvid.backends import Backend, Dtype
 from longvid.document import Source
-from longvid.plan import RenderPlan, plan
+from longvid.plan import RenderPlan, digest_of, picture_of, plan
 from longvid.settings import Overrides
 from longvid.starts import Audio, Fit, Handoff, Start
 from longvid.timeline import Timeline
@@ -53,7 +53,8 @@ class Extension:
 @dataclass(frozen=True)
 class Request:
     """A timeline and what was said beside it. ``start``: chunks that are there before it is rendered, and
-    ``handoff`` how a clip's are taken over. ``extension``: the clip that the film shall follow."""
+    ``handoff`` how a clip's are taken over. ``pictures``: what those that shots start from are known by.
+    ``extension``: the clip that the film shall follow."""
 
     timeline: Timeline
     model: str | None = None
@@ -63,6 +64,7 @@ class Request:
     compile: bool = False
     handoff: Handoff = "context"
     start: Start | None = None
+    pictures: Mapping[int, str] | None = None
     extension: Extension | None = None
 
     def choose(self) -> plugins.Choice:
@@ -70,16 +72,20 @@ class Request:
         return plugins.choose(self.timeline, self.model)
 
     def settled(self, backend: Backend) -> Request:
-        """With what the timeline starts from looked at. Raises UserError for a file that is no use."""
-        if self.timeline.start_path is None or self.start is not None:
+        """With what its shots start from looked at, once. Raises UserError for a file that is no use."""
+        if self.pictures is not None:
             return self
-        from longvid.clips import start_from  # PyAV and NumPy
+        settled = self
+        if self.timeline.start_path is not None and self.start is None:
+            from longvid.clips import start_from  # PyAV and NumPy
 
-        return replace(self, start=start_from(self, backend))
+            settled = replace(self, start=start_from(self, backend))
+        first = 0 if settled.start is None else 1
+        return replace(settled, pictures=picture_digests(self.timeline, first))
 
     def plan(self, backend: Backend) -> RenderPlan:
         """Raises UserError for what this model cannot do."""
-        return plan(self.timeline, backend, self.overrides, self.start)
+        return plan(self.timeline, backend, self.overrides, self.start, self.pictures)
 
     def content(self) -> dict[str, Any]:
         """For ``request.json``: plain data; a model's folder by its whole path."""
@@ -98,6 +104,7 @@ class Request:
             "compile": self.compile,
             "handoff": self.handoff,
             "start": None if self.start is None else self.start.content(),
+            "pictures": None if self.pictures is None else {str(k): v for k, v in self.pictures.items()},
             "extension": None if self.extension is None else self.extension.content(),
         }
 
@@ -116,8 +123,15 @@ class Request:
             compile=content["compile"],
             handoff=content["handoff"],
             start=None if content["start"] is None else Start.of(content["start"]),
+            pictures=content["pictures"] and {int(k): v for k, v in content["pictures"].items()},
             extension=None if content["extension"] is None else Extension.of(content["extension"]),
         )
+
+
+def picture_digests(timeline: Timeline, first: int) -> dict[int, str]:
+    """Of the pictures that shots from the ``first`` on start from, by the shot. Raises UserError."""
+    files = {shot: picture_of(timeline, shot) for shot in range(first, len(timeline.shots))}
+    return {shot: digest_of(file) for shot, file in files.items() if file is not None}
 
 
 def _number(value: object) -> float | str:

@@ -1,4 +1,5 @@
 # ruff: noqa: E501 (a table of mistakes reads by the line)
+import os
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -115,8 +116,13 @@ SHOT = "shots: [{prompt: a boat, seconds: 2}]\n"
         ("shots:\n  - prompt: a\n    secnds: 2\n", "f.yaml:3: shots[0].secnds: is no key of a shot; did you mean seconds?"),
         ("shots:\n  - prompt: a\n    style: b\n", "f.yaml:3: shots[0].style: is a key of the film, not of a shot"),
         ("shots:\n  - prompt: a\n    qqq: b\n", "f.yaml:3: shots[0].qqq: is no key of a shot; the keys of a shot: prompt, seconds, at,"),
-        ("shots:\n  - prompt: a\n    image: a.png\n", "f.yaml:3: shots[0].image: this version cannot start from a picture yet; leave the key out"),
-        (SHOT + "start_from: a.mp4\n", "f.yaml:2: start_from: this version cannot start from a clip or a picture yet; leave the key out"),
+        ("shots:\n  - prompt: a\n    image: 7\n", "f.yaml:3: shots[0].image: 7 is not text; put it in quotes"),
+        ("shots:\n  - prompt: a\n    image: ''\n", "f.yaml:3: shots[0].image: is empty; write what it should say"),
+        ("shots:\n  - prompt: a\n    start_from: a.mp4\n", "f.yaml:3: shots[0].start_from: is a key of the film, not of a shot"),
+        ("shots:\n  - prompt: a\n  - prompt: b\n    image: b.png\n", "f.yaml:4: shots[1].image: this shot flows on from the one before it; add `cut: true` to begin anew from a picture"),
+        ("start_from: a.mp4\nshots:\n  - {prompt: a, image: a.png}\n", "f.yaml:1: start_from: the first shot has an `image` already; leave one of the two out"),
+        (SHOT + "image: a.png\n", "f.yaml:2: image: is a key of a shot, not of the film"),
+        (SHOT + "start_from: [a.mp4]\n", "f.yaml:2: start_from: ['a.mp4'] is not text"),
         (SHOT + "output:\n  music: a.mp3\n", "f.yaml:3: output.music: this version cannot add music yet; leave the key out"),
         (SHOT + "output:\n", "f.yaml:2: output: is empty; give it a value or leave the key out"),
         (SHOT + "output: 4k\n", "f.yaml:2: output: '4k' is not a mapping of keys"),
@@ -172,6 +178,77 @@ def test_load_names_the_file(tmp_path: Path) -> None:
     assert str(error.value) == f"{path}:3: shots[0].blend: is no key of a shot; did you mean blend_seconds?"
 
 
+# What a film starts from
+
+STARTS = """\
+start_from: clips/the  sea.mp4
+shots:
+  - {prompt: a, seconds: 2}
+  - {prompt: b, seconds: 2}
+  - {prompt: c, seconds: 2, cut: true, image: city.png}
+"""
+
+
+def test_files_are_relative_to_the_timelines_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clips").mkdir()
+    files = [tmp_path / "clips" / "the  sea.mp4", tmp_path / "city.png"]
+    for file in files:
+        file.touch()
+    (tmp_path / "film.yaml").write_text(STARTS)
+    film = load(tmp_path / "film.yaml")
+    assert film.start_path == files[0]
+    assert [film.picture_of(shot) for shot in range(3)] == [None, None, files[1]]
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    elsewhere = build(*parse("shots: [{prompt: a, image: ~/city.png}]", "film.yaml", Path("films")))
+    assert elsewhere.start_path is None
+    assert elsewhere.picture_of(0) == files[1]
+    absolute = build(*parse(f"shots: [{{prompt: a, image: {files[1]}}}]", "film.yaml", Path("films")))
+    assert absolute.picture_of(0) == files[1]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("ctiy.png", "there is no file '{folder}/ctiy.png'; did you mean 'city.png'?"),
+        ("none", "there is no file '{folder}/none'"),
+        ("pictures/city.png", "there is no folder '{folder}/pictures'"),
+        ("city.png/city.png", "there is no folder '{folder}/city.png'"),
+        ("clips", "'{folder}/clips' is a folder; name a file in it"),
+        ("pipe", "'{folder}/pipe' is not an ordinary file"),
+        ('"two\\nlines"', "there is no file '{folder}/two\\nlines'"),
+        ("/dev/zero", "'/dev/zero' is not an ordinary file"),
+        ("../" * 99, "is a folder; name a file in it"),
+        ("x" * 300, "cannot be read: File name too long"),
+    ],
+)
+@pytest.mark.parametrize("key", ["start_from", "image"])
+def test_a_file_that_is_not_there_is_named_with_its_line(
+    key: str, written: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "city.png").touch()
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / "film.yaml"
+    if key == "start_from":
+        path.write_text(f"start_from: {written}\n{SHOT}")
+        place = f"{path}:1: start_from: "
+    else:
+        path.write_text(f"shots:\n  - prompt: a\n    seconds: 2\n    image: {written}\n")
+        place = f"{path}:4: shots[0].image: "
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value).startswith(place)
+    assert message.format(folder=tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_film_that_is_under_way_needs_no_file() -> None:
+    """`build` makes a timeline of a request that was kept; what it started from may have gone since."""
+    film = build({"start_from": "gone.mp4", "shots": [{"prompt": "a", "seconds": 2}]})
+    assert film.start_path == Path("gone.mp4")
+
+
 def test_plain_data_is_a_timeline_as_well() -> None:
     film = build({"fps": 29.97, "shots": [{"prompt": "a", "seconds": 0.1}, {"prompt": "b", "until": "1:00"}]})
     assert film.fps == Fraction(2997, 100)
@@ -189,6 +266,9 @@ def test_the_schema_describes_every_key() -> None:
         for key, described in table["properties"].items():
             assert described.get("description"), key
             assert "null" not in str(described), key
+    name = {"type": "string", "minLength": 1, "maxLength": 2000}
+    for described in (schema["properties"]["start_from"], schema["$defs"]["Shot"]["properties"]["image"]):
+        assert {key: described[key] for key in name} == name
     assert schema["required"] == ["shots"]
     assert schema["$defs"]["Shot"]["required"] == ["prompt"]
     assert schema["properties"]["seed"]["maximum"] == 2**63 - 1
