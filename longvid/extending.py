@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -52,8 +53,10 @@ class Longer:
 
 def is_own(clip: Path) -> bool:
     """Whether the clip is a film as a render here left it, whose work directory is there to go on with."""
-    work = work_path(clip)
-    return (work / "chunks").is_dir() and clip.is_file() and made_here(clip)
+    with suppress(OSError, ValueError):  # a name that is none
+        work = work_path(clip)
+        return (work / "chunks").is_dir() and clip.is_file() and made_here(clip)
+    return False
 
 
 # A film of our own

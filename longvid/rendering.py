@@ -261,11 +261,11 @@ def _render(
 
     extension = request.extension if request else None
     join = join_film(work, effective, __version__, output, extension)
-    if join is not None:
-        yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it")
     seconds = time.monotonic() - (standing.began_at or 0)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)
+    if join is not None:
+        yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it")
     kept_frames = sum(unit.frames for unit in planned.units[: kept.units])
     yield _done(planned, output, seconds, kept_frames, extended=join is not None)
 

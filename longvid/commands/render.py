@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ from longvid.progress import Choice, Done
 if TYPE_CHECKING:
     from longvid.backends import Backend
     from longvid.plan import RenderPlan
-    from longvid.progress import Noted, Show
+    from longvid.progress import ChunkSaved, Event, Noted, Show
     from longvid.request import Request
 
 Progress = Annotated[
@@ -154,7 +155,7 @@ def run(
     ``asked``: reads what is asked for, again at every edit of the file ``watched``. ``told``: a person at a
     terminal is told that a signal was heard.
     """
-    from longvid.progress import ChunkSaved, Loading, Noted, Stepped, Stopped, standing
+    from longvid.progress import ChunkSaved, Loading, Noted, Stopped, standing
 
     with signals(told=told) as received:
         request = asked()
@@ -176,28 +177,7 @@ def run(
             work = work_path(film)
             request = replace(request, start=own_start(work, unchanged(work, planned), request.start))
             planned = request.plan(choice.backend)
-        last = ChunkSaved(chunk=-1, chunks=len(planned.units), frames_done=0, frames=planned.frames)
-        seen = stamp(watched)
-
-        def edited() -> Request | None:
-            """What is asked for now, if the watched file was saved since, and all is right with it."""
-            nonlocal seen
-            if watched is None or seen == (seen := stamp(watched)):
-                return None
-            try:
-                now = asked().settled(choice.backend)
-                now.plan(choice.backend)
-            except UserError as error:
-                show(Noted(f"{error}; goes on as before until that is mended", warning=True))
-                return None
-            return now
-
-        def stopped(why: str) -> Stopped:
-            work = str(work_path(film))
-            return Stopped(
-                why, last.chunk + 1, last.chunks, last.frames_done, last.frames, float(planned.fps), work
-            )
-
+        edits = Edits(watched, asked, choice.backend, show, stamp(watched))
         while True:
             happening = events(
                 planned,
@@ -210,52 +190,91 @@ def run(
                 fresh=fresh,
                 request=request,
             )
+            done = ChunkSaved(chunk=-1, chunks=len(planned.units), frames_done=0, frames=planned.frames)
+            stopped = partial(Stopped, fps=float(planned.fps), work=str(work_path(film)))
             try:
-                with closing(happening):
-                    edit: Request | None = None
-                    with suppress(StopIteration):
-                        while True:
-                            event = happening.send(edit)
-                            edit = None
-                            show(event)
-                            if isinstance(event, ChunkSaved):
-                                last = event
-                            if received and not isinstance(event, Done):
-                                break
-                            if isinstance(event, Stepped):
-                                edit = edited()
+                with closing(followed(happening, edits)) as seen:
+                    for event in seen:
+                        show(event)
+                        if isinstance(event, ChunkSaved):
+                            done = event
+                        if received and not isinstance(event, Done):
+                            break
             except RenderError as error:
-                raise RenderError(standing(stopped(str(error)))) from error
+                raise RenderError(standing(stopped(str(error), *counts(done)))) from error
             except KeyboardInterrupt:
                 if not received:
                     raise
             if not isinstance(event, Done):
-                show(stopped(f"stopped by {signal.Signals(received[0]).name}"))
+                show(stopped(f"stopped by {signal.Signals(received[0]).name}", *counts(done)))
                 return film, 128 + received[0]
             if watched is None:
                 return film, 0
             # A live film: it goes on when the file is saved again.
             fresh = overwrite = False
             show(Noted(f"watching {watched}; Ctrl-C ends it"))
-            latest = asked_again(asked, choice.backend, request)
+            latest = edits.missed(request)
             while latest is None and not received:
                 time.sleep(WATCH_SECONDS)
-                latest = edited()
+                latest = edits()
             if latest is None:
                 return film, 0
             request, planned = latest, latest.plan(choice.backend)
 
 
+def counts(done: ChunkSaved) -> tuple[int, int, int, int]:
+    """Chunks and frames: those done, and all."""
+    return done.chunk + 1, done.chunks, done.frames_done, done.frames
+
+
+def followed(happening: Generator[Event, Request | None, None], edits: Edits) -> Generator[Event, None, None]:
+    """The render's events; behind each step it is told of an edit. Closing this one stops it cleanly."""
+    from longvid.progress import Stepped
+
+    with closing(happening), suppress(StopIteration):
+        edit: Request | None = None
+        while True:
+            event = happening.send(edit)
+            yield event
+            edit = edits() if isinstance(event, Stepped) else None
+
+
 WATCH_SECONDS = 0.5
 
 
-def asked_again(asked: Callable[[], Request], backend: Backend, request: Request) -> Request | None:
-    """What is asked for now, if it is right and another film than this one."""
-    try:
-        now = asked().settled(backend)
-        return None if now.plan(backend) == request.plan(backend) else now
-    except UserError:
-        return None
+@dataclass
+class Edits:
+    """What is asked for whenever the ``file`` was saved, if all is right with it; None: it is not watched."""
+
+    file: Path | None
+    asked: Callable[[], Request]
+    backend: Backend
+    show: Show
+    seen: tuple[int, ...]
+    """The file as it was last looked at."""
+
+    def __call__(self) -> Request | None:
+        """What is asked for now, if the file was saved since."""
+        from longvid.progress import Noted
+
+        if self.file is None or self.seen == (stamped := stamp(self.file)):
+            return None
+        self.seen = stamped
+        try:
+            now = self.asked().settled(self.backend)
+            now.plan(self.backend)
+        except UserError as error:
+            self.show(Noted(f"{error}; goes on as before until that is mended", warning=True))
+            return None
+        return now
+
+    def missed(self, request: Request) -> Request | None:
+        """What is asked for now, if it is right and another film than this one."""
+        try:
+            now = self.asked().settled(self.backend)
+            return None if now.plan(self.backend) == request.plan(self.backend) else now
+        except UserError:
+            return None
 
 
 def stamp(file: Path | None) -> tuple[int, ...]:
