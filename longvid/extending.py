@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -24,7 +24,7 @@ from longvid.spans import spans
 from longvid.starts import Handoff
 from longvid.state import link_tree
 from longvid.timeline import Timeline
-from longvid.times import parse_time
+from longvid.times import length, parse_time
 from longvid.video import source
 
 UNPROMPTED = {"prompt": "", "guidance": 1}
@@ -168,6 +168,8 @@ def clip_request(
         if longer.seconds is None
         else parse_seconds("--seconds", longer.seconds, settings.fps)
     )
+    if seconds * found.fps < 1:
+        raise UserError(f"{length(seconds)} is less than a frame of {clip}; at least {length(1 / found.fps)}")
     return replace(request, extension=Extension(clip=clip, seconds=seconds, **extension))
 
 
@@ -178,6 +180,18 @@ def _told(metadata: Mapping[str, str]) -> dict[str, Any]:
     except (KeyError, ValueError, IndexError, TypeError):
         prompt = ""
     return {"prompt": prompt} if isinstance(prompt, str) and prompt else dict(UNPROMPTED)
+
+
+def notes(clip: Path, request: Request) -> Iterator[str]:
+    """What a person should know of the clip, and of what the model sees of it."""
+    found = source.probe(clip)
+    yield from (f"{clip}: {note}" for note in found.notes)
+    backend = request.choose().backend
+    width, height = settle(request.timeline, backend, request.overrides).size
+    share = Fraction(width * found.size[1], height * found.size[0])
+    seen = min(share, 1 / share)
+    if request.extension and request.extension.fit == "crop" and seen < Fraction(9, 10):
+        yield f"{backend.name} sees the middle {float(seen):.0%} of {clip}; --fit pad shows it all of it"
 
 
 def parse_seconds(flag: str, written: str, fps: Fraction) -> Fraction:

@@ -13,8 +13,11 @@ BUDGET_SECONDS = {
     "tests/backends/opensora": 90,
     "tests/benchmarks": 30,
     "tests/commands": 90,
+    "tests/editing": 40,
+    "tests/extending": 120,
+    "tests/schedules": 20,
     "tests/training": 120,
-    "tests/video": 60,
+    "tests/video": 90,
 }
 
 

@@ -68,11 +68,11 @@ def extend(
     rate and frames, and then what is new, scaled and timed to them. Like a render it goes on after a kill:
     the same command again, or `longvid resume`.
     """
-    from longvid.progress import showing
+    from longvid.progress import Noted, showing
 
     with showing(progress, quiet) as show:
         from longvid import timeline as timelines
-        from longvid.extending import Longer, clip_request, copy_work, is_own, own_request
+        from longvid.extending import Longer, clip_request, copy_work, is_own, notes, own_request
         from longvid.request import Request
         from longvid.settings import Overrides
 
@@ -111,5 +111,9 @@ def extend(
             way = {"native": native, "fit": fit, "tail_only": tail_only, "audio": audio}
             request = clip_request(clip, longer, asked, way)
             film = output or Path(f"{clip.stem}-extended.mp4")
+            if film.exists() and film.samefile(clip):
+                raise UserError(f"--output {film}: is the clip itself; name another file")
+            for note in notes(clip, request):
+                show(Noted(note, warning=True))
         film, code = run(lambda: request, film, show, told=progress != "json", overwrite=overwrite)
     end(film, code)

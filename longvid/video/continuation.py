@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from longvid.errors import RenderError, UserError
 from longvid.files import replacing
+from longvid.times import round_half_up
 from longvid.video import reader, writer
 from longvid.video import source as sources
+from longvid.video.opening import opened
+from longvid.video.pixels import rgb
 from longvid.video.soundtrack import Soundtrack
+from longvid.video.timing import Timing as Timing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,57 +80,6 @@ class Join:
         return self.difference / self.inside
 
 
-@dataclass(frozen=True)
-class Timing:
-    """What each frame of the extended film shows; all exact.
-
-    Frame j is shown at j / fps. The source ends with frame ``join_frame``, where the time of the new frames
-    begins: each is shown until the next one is due. Mixing the two nearest instead would show both at once,
-    a double image wherever something moves, and blur the rest; a repeated frame does neither.
-    """
-
-    fps: Fraction
-    """The film's."""
-    frames: int
-    """The film's, with the source's own even where only the tail is written."""
-    join_frame: int
-    source_fps: Fraction
-    source_frames: int
-    new_fps: Fraction
-    new_frames: int
-    replaced_frames: int
-    """So many new frames show the source's end once more."""
-    crossfade_frames: int
-    """During so many of them the source fades into them."""
-
-    def own(self, frame: int) -> int:
-        """The source's frame that is shown at that time."""
-        return min(math.floor(frame * self.source_fps / self.fps), self.source_frames - 1)
-
-    def new(self, frame: int) -> int:
-        """The new frame that is shown at that time."""
-        return min(math.floor(self._position(frame)), self.new_frames - 1)
-
-    def weight(self, frame: int) -> Fraction:
-        """The new picture's share: 0 before any, then (k + 1) / (crossfade_frames + 1) at new frame k."""
-        position = self._position(frame)
-        return Fraction(0) if position < 0 else min((position + 1) / (self.crossfade_frames + 1), Fraction(1))
-
-    def _position(self, frame: int) -> Fraction:
-        return (frame - self.join_frame) * self.new_fps / self.fps + self.replaced_frames
-
-    @property
-    def first_new(self) -> int:
-        """The first frame that shows anything new."""
-        return max(0, self.join_frame - math.floor(self.replaced_frames * self.fps / self.new_fps))
-
-    @property
-    def first_whole(self) -> int:
-        """The first frame that shows nothing of the source."""
-        kept = max(0, self.replaced_frames - self.crossfade_frames)
-        return max(0, self.join_frame - math.floor(kept * self.fps / self.new_fps))
-
-
 def timing(
     source: Source,
     fps: Fraction,
@@ -136,12 +90,19 @@ def timing(
     seconds: Fraction,
     way: Way,
 ) -> Timing:
-    """Of new frames at ``fps``; arguments as ``write``'s."""
-    rate = fps if way.native else source.fps
-    result = Timing(
-        fps=rate,
-        frames=math.floor((source.seconds + seconds) * rate + Fraction(1, 2)),
-        join_frame=math.floor(source.seconds * rate + Fraction(1, 2)),
+    """Of the film that ``write`` makes of so many new frames. Raises ValueError where they are not enough."""
+    if not 0 <= crossfade_frames <= replaced_frames < new_frames:
+        raise ValueError(
+            f"{replaced_frames} of {new_frames} new frames, {crossfade_frames} of them crossfaded"
+        )
+    # The last one may be shown a little longer where the rates do not divide each other.
+    if seconds <= 0 or (new_frames - replaced_frames + 1) / fps < seconds:
+        raise ValueError(f"{new_frames - replaced_frames} new frames at {fps} do not last {seconds} s")
+    shown_fps = fps if way.native else source.fps
+    return Timing(
+        fps=shown_fps,
+        frames=round_half_up((source.seconds + seconds) * shown_fps),
+        join_frame=round_half_up(source.seconds * shown_fps),
         source_fps=source.fps,
         source_frames=source.frames,
         new_fps=fps,
@@ -149,13 +110,6 @@ def timing(
         replaced_frames=replaced_frames,
         crossfade_frames=crossfade_frames,
     )
-    if not 0 <= crossfade_frames <= replaced_frames < new_frames:
-        raise ValueError(
-            f"{replaced_frames} of {new_frames} new frames, {crossfade_frames} of them crossfaded"
-        )
-    if seconds <= 0 or (new_frames - replaced_frames + 1) / fps < seconds:
-        raise ValueError(f"{new_frames - replaced_frames} new frames at {fps} are no {seconds} s")
-    return result
 
 
 def write(
@@ -178,16 +132,21 @@ def write(
     ``crossfade_frames`` the source fades into them. ``chapters``: in frames of the film that is written.
 
     Equal input gives equal bytes. A source with an odd side is written in 4:4:4, which keeps its size and
-    every pixel, though fewer players show it. Raises UserError where the source's sound cannot be read or
-    the output is the source, RenderError where a file cannot be read or written.
+    every pixel, though fewer players show it. Raises UserError where the source cannot be read any more
+    or is the output, RenderError where a segment cannot be read or the output not be written.
     """
     if output.exists() and output.samefile(source.path):
         raise UserError(f"{output}: is the clip to extend; name another output with -o")
+    pieces = [(path, frames) for path, frames in pieces if frames]
+    new_size, _ = writer.settings(pieces[0][0])
+    size, pixel_aspect = (new_size, Fraction(1)) if way.native else _stored(source)
     film = _Film(
-        source,
-        [(path, frames) for path, frames in pieces if frames],
-        reader.header(pieces[0][0]).size,
-        timing(
+        source=source,
+        pieces=pieces,
+        new_size=new_size,
+        size=size,
+        pixel_aspect=pixel_aspect,
+        timing=timing(
             source,
             fps,
             sum(frames for _, frames in pieces),
@@ -196,30 +155,47 @@ def write(
             seconds=seconds,
             way=way,
         ),
-        way,
+        way=way,
     )
     sound = None
     if source.audio and way.audio != "drop" and not way.tail_only:
         sound = Soundtrack(source, fades=way.audio == "fade")
     join = _measured(film)
+    wanted = film.timing.frames - (film.timing.join_frame if way.tail_only else 0)
     with replacing(output) as partial:
-        writer.remux(_segments(film), partial, film.timing.fps, chapters, metadata or {}, sound)
+        frames = writer.remux(_segments(film), partial, film.timing.fps, chapters, metadata or {}, sound)
+        if frames != wanted:
+            raise RenderError(f"{pieces[0][0].parent}: its segments make {frames} frames instead of {wanted}")
     return join
 
 
 @dataclass(frozen=True)
 class _Film:
-    """All that the extended film is made of. ``new_size``: the new frames'; ``size``: the film's."""
+    """All that the extended film is made of."""
 
     source: Source
     pieces: Sequence[tuple[Path, int]]
     new_size: tuple[int, int]
+    """The new frames'."""
+    size: tuple[int, int]
+    """The film's, of its frames as they are stored."""
+    pixel_aspect: Fraction
+    """Width over height of such a pixel."""
     timing: Timing
     way: Way
 
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.new_size if self.way.native else self.source.size
+
+def _stored(source: Source) -> tuple[tuple[int, int], Fraction]:
+    """Width, height of the source's frames upright, but not stretched where its pixels are no squares; and
+    width over height of a pixel."""
+    with opened(source.path) as file:
+        stream = file.streams[source.stream]
+        assert isinstance(stream, av.VideoStream)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        if aspect == 1:
+            return source.size, aspect
+        width, height = stream.codec_context.width, stream.codec_context.height
+        return ((height, width), 1 / aspect) if source.orientation.swapped else ((width, height), aspect)
 
 
 def _segments(film: _Film) -> Iterator[Path | bytes]:
@@ -241,24 +217,29 @@ def _are_shown_unchanged(film: _Film) -> bool:
     """Whether the new frames' packets could stand in the film: same size, rate, and encoder's settings."""
     if (film.size, film.timing.fps) != (film.new_size, film.timing.new_fps):
         return False
-    width, height = film.size
-    own = writer.encode(np.zeros((1, height, width, 3), np.uint8), film.timing.fps, film.way.crf)
-    return all(writer.settings(path) == writer.settings(own) for path, _ in film.pieces)
+    black = np.zeros((film.size[1], film.size[0], 3), np.uint8)
+    settings = writer.settings(_encode(film, [black]))
+    return all(writer.settings(path) == settings for path, _ in film.pieces)
+
+
+def _encode(film: _Film, frames: Iterable[NDArray[np.uint8]]) -> bytes:
+    return writer.encode_stream(frames, film.size, film.timing.fps, film.way.crf, film.pixel_aspect)
 
 
 def _encoded(film: _Film, start_frame: int, end_frame: int) -> Iterator[bytes]:
     """Segments of the film's frames start_frame ... end_frame - 1."""
     pictures = _pictures(film, start_frame, end_frame)
     for begin in range(start_frame, end_frame, SEGMENT_FRAMES):
-        frames = min(SEGMENT_FRAMES, end_frame - begin)
-        yield writer.encode_stream(islice(pictures, frames), film.size, film.timing.fps, film.way.crf)
+        yield _encode(film, islice(pictures, min(SEGMENT_FRAMES, end_frame - begin)))
 
 
 def _pictures(film: _Film, start_frame: int, end_frame: int) -> Iterator[NDArray[np.uint8]]:
     """The film's frames start_frame ... end_frame - 1 [h w 3]."""
     timing = film.timing
     first_own = timing.own(start_frame)
-    own_frames = enumerate(sources.frames(film.source, first_own), first_own)
+    # As stored: stretching a source's pixels into squares would not leave its frames untouched.
+    source = film.source if film.way.native else replace(film.source, size=film.size)
+    own_frames = enumerate(sources.frames(source, first_own), first_own)
     own = _Rising(own_frames, lambda pixels: _fitted(pixels, film))
     new_frames = _new_frames(film.pieces, timing.new(max(start_frame, timing.first_new)))
     new = _Rising(new_frames, lambda pixels: _laid(pixels, film))
@@ -319,27 +300,35 @@ def _fitted(pixels: NDArray[np.uint8], film: _Film) -> NDArray[np.uint8]:
 def _laid(pixels: NDArray[np.uint8], film: _Film) -> NDArray[np.uint8]:
     """A new frame [h w 3] as the film shows it: by default laid back to where its picture was in the source.
 
-    What was padded is cut off. Beside a crop, where the model has seen nothing, its colours go on out of focus:
-    a larger scale would let all of the picture jump at the join, black would show even where it is four pixels.
+    What was padded is cut off. Beside a crop, where the model has seen nothing, its colours go on out of
+    focus: a larger scale would let all of the picture jump at the join, and black would show even where it
+    is four pixels wide.
     """
-    if film.size == film.new_size:
+    if film.way.native or film.source.size == film.new_size == film.size:
         return pixels
-    (width, height), (new_width, new_height) = film.size, film.new_size
+    (width, height), (new_width, new_height) = film.source.size, film.new_size
     factors = new_width / width, new_height / height
     factor = max(factors) if film.way.fit == "crop" else min(factors)
     # The whole source as the model would see it, and how far it reaches beyond the model's picture.
     seen_width, seen_height = max(round(width * factor), 1), max(round(height * factor), 1)
     left, top = -((new_width - seen_width) // 2), -((new_height - seen_height) // 2)
     if film.way.fit == "pad":
-        return sources.fit(pixels[-top:, -left:][:seen_height, :seen_width], film.size, "crop")
-    inner = sources.fit(
-        pixels, (round(width * new_width / seen_width), round(height * new_height / seen_height)), "crop"
-    )
-    left, top = round(left * width / seen_width), round(top * height / seen_height)
-    right, bottom = left + inner.shape[1], top + inner.shape[0]
+        whole = sources.fit(pixels[-top:, -left:][:seen_height, :seen_width], film.source.size, "crop")
+    else:
+        region = round(width * new_width / seen_width), round(height * new_height / seen_height)
+        left, top = round(left * width / seen_width), round(top * height / seen_height)
+        whole = _surrounded(sources.fit(pixels, region, "crop"), left, top, film.source.size)
+    if film.size != film.source.size:
+        whole = rgb(av.VideoFrame.from_ndarray(whole, format="rgb24"), film.size, VideoReformatter())
+    return whole
+
+
+def _surrounded(inner: NDArray[np.uint8], left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Pixels [h w 3] of (width, height), ``inner`` at (left, top) among its own colours out of focus."""
+    (width, height), right, bottom = size, left + inner.shape[1], top + inner.shape[0]
     mirrored = np.pad(inner, ((top, height - bottom), (left, width - right), (0, 0)), mode="symmetric")
-    small = min(SOFT_PX, width), min(SOFT_PX * height // width + 1, height)
-    whole = sources.fit(sources.fit(mirrored, small, "crop"), film.size, "crop")
+    soft = min(SOFT_PX, width), min(SOFT_PX * height // width + 1, height)
+    whole = sources.fit(sources.fit(mirrored, soft, "crop"), size, "crop")
     whole[top:bottom, left:right] = inner
     return whole
 

@@ -5,13 +5,13 @@ Times are seconds on the file's own clock, which need not begin at 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, dropwhile
 from math import floor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import av
 
@@ -21,10 +21,13 @@ from longvid.video.opening import opened
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 NEVER_SEEK = {"gif", "apng"}
 """Formats whose packets all claim to begin anew, though each paints over the picture before."""
+WITH_ALPHA: Mapping[str, Literal["libvpx", "libvpx-vp9"]] = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders of WebM's alpha, a second layer that FFmpeg's own leave out."""
 AVI = "avi"
 NO_TIMESTAMPS = 0x0080
 """FFmpeg's flag of a format."""
@@ -63,6 +66,13 @@ def seeks(container: InputContainer) -> bool:
     return not has_no_times(container) and container.format.name not in NEVER_SEEK
 
 
+def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The video's packets from where the file is; they end where it cannot be read any further."""
+    # Where a stream appears that the head did not name, PyAV fails when all is read.
+    with suppress(av.FFmpegError, IndexError):
+        yield from container.demux(stream)
+
+
 def decoded(
     container: InputContainer, stream: VideoStream, packets: Iterable[Packet[VideoStream]]
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
@@ -70,23 +80,23 @@ def decoded(
     be decoded are left out."""
     numbered = has_no_times(container)
     period = 1 / stated_rate(container, stream)
+    decoder: VideoCodecContext = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+        decoder = av.CodecContext.create(WITH_ALPHA[decoder.name], "r")
     time: Fraction | None = None
-    try:
-        for packet in packets:
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                # AVI knows only when packets are decoded, which a frame takes over in the order it is shown.
-                ticks = frame.dts if frame.pts is None or container.format.name == AVI else frame.pts
-                if ticks is not None and not numbered:
-                    time = ticks * tick(stream)
-                else:
-                    time = Fraction(0) if time is None else time + period
-                yield time, frame
-    except av.FFmpegError:
-        return  # the file cannot be read beyond: its frames end here
+    for packet in packets:
+        try:
+            frames = decoder.decode(packet if packet.size else None)
+        except av.FFmpegError:
+            continue
+        for frame in frames:
+            # AVI knows only when packets are decoded, which a frame takes over in the order it is shown.
+            ticks = frame.dts if frame.pts is None or container.format.name == AVI else frame.pts
+            if ticks is not None and not numbered:
+                time = ticks * tick(stream)
+            else:
+                time = Fraction(0) if time is None else time + period
+            yield time, frame
 
 
 def decoded_from(
@@ -105,7 +115,7 @@ def decoded_from(
                 container.seek(floor((wanted - back) / tick(stream)), stream=stream)
             except av.FFmpegError:
                 break
-            packets = from_key(container.demux(stream))
+            packets = from_key(demuxed(container, stream))
             key = next(packets, None)
             if key is not None and _shown_at(key, stream) <= wanted:
                 frames = decoded(container, stream, chain([key], packets))
@@ -117,7 +127,7 @@ def decoded_from(
             back = 4 * back + 1
     with opened(path) as container:
         stream = _stream(container, stream_index)
-        frames = decoded(container, stream, container.demux(stream))
+        frames = decoded(container, stream, demuxed(container, stream))
         yield from deinterlaced(stream, frames) if interlaced else frames
 
 
@@ -179,13 +189,13 @@ def end(path: Path, stream_index: int, start: Fraction) -> Fraction:
             except av.FFmpegError:
                 break
             # The packet of the last frame may come before those of others, but not before its keyframe's.
-            found = _end(container, stream, from_key(container.demux(stream)))
+            found = _end(container, stream, from_key(demuxed(container, stream)))
             if found is not None:
                 return found + (_delay(stream, start) if container.format.name == AVI else 0)
             back = 4 * back + 1
     with opened(path) as container:
         stream = _stream(container, stream_index)
-        found = _end(container, stream, container.demux(stream))
+        found = _end(container, stream, demuxed(container, stream))
         if found is None:
             return start
         return found + (_delay(stream, start) if container.format.name == AVI else 0)
@@ -204,18 +214,17 @@ def _end(
     period = 1 / stated_rate(container, stream)
     shown: Fraction | None = None
     found: Fraction | None = None
-    with suppress(av.FFmpegError):  # cannot be read beyond
-        for packet in packets:
-            if not packet.size or packet.is_discard or packet.is_corrupt:
-                continue
-            lasts = packet.duration * tick(stream) if packet.duration else period
-            if numbered:
-                found = (found or Fraction(0)) + lasts
-                continue
-            ticks = packet.dts if packet.pts is None or container.format.name == AVI else packet.pts
-            if ticks is not None and (shown is None or ticks * tick(stream) > shown):
-                shown = ticks * tick(stream)
-                found = shown + lasts
+    for packet in packets:
+        if not packet.size or packet.is_discard or packet.is_corrupt:
+            continue
+        lasts = packet.duration * tick(stream) if packet.duration else period
+        if numbered:
+            found = (found or Fraction(0)) + lasts
+            continue
+        ticks = packet.dts if packet.pts is None or container.format.name == AVI else packet.pts
+        if ticks is not None and (shown is None or ticks * tick(stream) > shown):
+            shown = ticks * tick(stream)
+            found = shown + lasts
     stated = stated_end(stream)
     if shown is None or stated is None or stated <= shown or found is None:
         return found

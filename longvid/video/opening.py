@@ -13,6 +13,7 @@ import av
 
 from longvid.errors import UserError
 from longvid.timeline import MAX_SIDE_PX
+from longvid.video import webp
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -39,12 +40,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
         file.seek(0)
         try:
             container = av.open(
-                file,
+                _readable(file, head),
                 "r",
                 metadata_errors="replace",
                 options={"protocol_whitelist": "none", "max_pixels": str(MAX_SIDE_PX**2)},
             )
-        except (av.FFmpegError, ValueError, OverflowError) as error:
+        except (av.FFmpegError, ValueError, IndexError) as error:
             raise UserError(f"{path}: {_unread(head)}") from error
         with container:
             if container.format.name in TEXT_FORMATS:
@@ -77,6 +78,28 @@ def _file(path: Path) -> BinaryIO:
 HEAD_BYTES = 512
 
 
+def _readable(file: BinaryIO, head: bytes) -> BinaryIO:
+    """The file, or, of an animated WebP, what FFmpeg can read in its place."""
+    if webp.is_animated(head) and max(webp.size(head)) <= MAX_SIDE_PX:
+        return webp.redrawn(file.read())
+    return file
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a Matroska or WebM file is shorter than it says; others tell their length in frames."""
+    with _file(path) as file:
+        head = file.read(HEAD_BYTES)
+        length = os.fstat(file.fileno()).st_size
+    at = head.find(MATROSKA_SEGMENT)
+    size = head[at + 4 : at + 12]
+    if at < 0 or len(size) < 8 or size[0] != 1 or size[1:] == b"\xff" * 7:
+        return False  # no Matroska, or written without knowing its length
+    return at + 12 + int.from_bytes(size[1:], "big") > length
+
+
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+
+
 def _unread(head: bytes) -> str:
     """What a file is that FFmpeg cannot make out, by its first bytes, and what to do."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
@@ -86,7 +109,7 @@ def _unread(head: bytes) -> str:
     if head.startswith(b"#EXTM3U"):
         return "is a playlist; name the clip itself"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return f"{NO_CLIP}: an animated or damaged WebP; convert it to GIF, MP4 or PNG"
+        return "is a damaged or too large WebP; copy it again or convert it to MP4 or PNG"
     if not any(byte < 9 or 13 < byte < 32 for byte in head.removeprefix(b"\xef\xbb\xbf")):
         return "is text, no clip or picture; name a video or picture file"
     return f"{NO_CLIP}: damaged, encrypted or of an unknown format; {CONVERT} first"
@@ -102,12 +125,12 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
             )
         if container.streams.audio:
             raise UserError(f"{path}: is sound, and has no video; name a clip or a picture")
-        what = "subtitles" if container.streams.subtitles else "data"
-        raise UserError(f"{path}: holds {what}, and has no video; name a clip or a picture")
+        what = "is subtitles" if container.streams.subtitles else "names no streams (is it damaged?)"
+        raise UserError(f"{path}: {what}, and has no video; name a clip or a picture")
     best = container.streams.best("video")
     stream = next(
         (stream for stream in streams if best is not None and stream.index == best.index), streams[0]
     )
     if stream.codec_context is None:
-        raise UserError(f"{path}: its video is of a kind that cannot be decoded here; {CONVERT} first")
+        raise UserError(f"{path}: is of a kind that cannot be decoded here; {CONVERT} first")
     return stream

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,8 +40,16 @@ CHROMATICITIES = {
 }
 """x, y of red, green and blue; white is D65 in all. SMPTE 432 is Display P3."""
 D65 = (0.3127, 0.3290)
-UNSPECIFIED_MATRIX = 2
-"""FFmpeg's number of it, for which PyAV has no name."""
+MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.SMPTE170M,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+"""By the numbers that frames carry (ITU-T H.273). No other is converted here."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +113,19 @@ def is_hdr(frame: av.VideoFrame) -> bool:
 def rgb(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> NDArray[np.uint8]:
     """Pixels [h w 3] of a frame, brought to (width, height), not yet turned upright.
 
-    What lies behind transparent pixels is black. A frame that does not tell its matrix has that of HD
+    What lies behind transparent pixels is black. A frame that tells no known matrix has that of HD
     (BT.709) or SD (BT.601) by its size, as players take it.
     """
     opaque = not any(component.is_alpha for component in frame.format.components)
     wide = is_hdr(frame) or frame.color_primaries in CHROMATICITIES.keys() - {ColorPrimaries.BT709}
-    unknown = frame.colorspace == UNSPECIFIED_MATRIX and not frame.format.is_rgb
-    hd = frame.width >= 1280 or frame.height > 576
+    by_size = Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
+    known_range = frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG, ColorRange.JPEG)
     converted: NDArray[Any] = reformatter.reformat(
         frame,
         *size,
         format=("rgb48le" if opaque else "rgba64le") if wide else ("rgb24" if opaque else "rgba"),
-        src_colorspace=(Colorspace.ITU709 if hd else Colorspace.ITU601) if unknown else None,
+        src_colorspace=None if frame.format.is_rgb else MATRICES.get(frame.colorspace, by_size),
+        src_color_range=None if known_range else ColorRange.MPEG,
         interpolation=CONVERSION,
         threads=1,
     ).to_ndarray()
@@ -142,10 +158,10 @@ def to_sdr(pixels: NDArray[np.uint16], transfer: int, primaries: ColorPrimaries)
         linear *= HLG_PEAK_NITS / SDR_WHITE_NITS
     linear = np.maximum(linear @ _conversion(primaries).T, 0)
     if transfer in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
-        greatest = linear.max(axis=-1, keepdims=True)
+        greatest = np.maximum(np.maximum(linear[..., 0], linear[..., 1]), linear[..., 2])
         above = np.maximum(greatest - KNEE, 0) / (1 - KNEE)
-        shown = np.minimum(greatest, KNEE) - (1 - KNEE) * np.expm1(-above)
-        linear *= shown / np.maximum(greatest, 1e-6)
+        shown = np.minimum(greatest, KNEE) + (1 - KNEE) * (1 - np.exp(-above))
+        linear *= (shown / np.maximum(greatest, 1e-6))[..., None]
     code = 255 * np.minimum(linear, 1) ** np.float32(1 / DISPLAY_GAMMA) + np.float32(0.5)
     return code.astype(np.uint8)
 

@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from longvid.errors import UserError
 from longvid.video.opening import opened
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
-    from av.codec import Codec
     from av.container import OutputContainer
     from av.packet import Packet
     from numpy.typing import NDArray
@@ -56,21 +54,16 @@ class Soundtrack:
     def add_to(self, container: OutputContainer) -> Iterator[Packet[Any]]:
         """Give the container a stream for each track; returns their packets, by rising time.
 
-        Raises UserError for a track that can be neither copied nor decoded.
+        Raises UserError where the source cannot be read any more.
         """
         tracks = []
-        for number, track in enumerate(self.source.audio, 1):
+        for track in self.source.audio:
             with opened(self.source.path) as file:
                 template = file.streams[track.index]
-                # PyAV has no codec for what FFmpeg does not know, whatever its types say.
-                codec: Codec | None = getattr(template.codec_context, "codec", None)
-                if not isinstance(template, av.AudioStream) or codec is None:
-                    raise UserError(
-                        f"{self.source.path}: audio track {number} ({track.codec or 'unknown'}) cannot be read; "
-                        "leave it out with --audio drop"
-                    )
-                copied = not self.fades and codec.canonical_name in COPIED
-                if copied and not (codec.canonical_name == "mp3" and template.sample_rate < MP3_RATE_MIN):
+                assert isinstance(template, av.AudioStream)
+                codec = template.codec_context.codec.canonical_name
+                slow = codec == "mp3" and template.sample_rate < MP3_RATE_MIN
+                if codec in COPIED and not slow and not self.fades:
                     stream = container.add_stream_from_template(template)
                     tracks.append(_copied(self.source, track, stream))
                 else:
@@ -144,8 +137,8 @@ def _samples(source: Source, track: AudioTrack, rate: int, layout: str) -> Itera
             begin = round((frame.pts * (frame.time_base or 1) - source.start) * rate)
         if written and abs(begin - written) <= JITTER_SECONDS * rate:
             begin = written
-        if begin > written:
-            silence = min(begin, end) - written
+        while written < min(begin, end):
+            silence = min(begin - written, end - written, rate)
             yield np.zeros((len(samples), silence), np.float32)
             written += silence
         samples = samples[:, max(written - begin, 0) : max(end - begin, 0)]

@@ -29,8 +29,16 @@ from av.video.reformatter import VideoReformatter
 from longvid.errors import UserError
 from longvid.timeline import MAX_SIDE_PX
 from longvid.times import MAX_FPS, MAX_SECONDS, clock, length, round_half_up
-from longvid.video.decoding import decoded, decoded_from, end, has_no_times, stated_end, stated_rate
-from longvid.video.opening import opened, video_stream
+from longvid.video.decoding import (
+    decoded,
+    decoded_from,
+    demuxed,
+    end,
+    has_no_times,
+    stated_end,
+    stated_rate,
+)
+from longvid.video.opening import is_cut_off, opened, video_stream
 from longvid.video.pixels import EXIF_ORIENTATIONS, Orientation, is_hdr, orientation, rgb
 from longvid.video.pixels import fit as fit
 
@@ -51,6 +59,9 @@ MAX_METADATA_CHARACTERS = 1 << 20
 ANIMATED = {"gif", "apng", "jpegxl_anim"}
 """Formats of pictures and of clips; and brands of MP4 that are pictures, if of one frame."""
 STILL_BRANDS = {"avif", "avis", "mif1", "msf1", "heic", "heix"}
+UNDECODABLE = (
+    "nothing in it can be decoded: it is damaged, encrypted or too large; copy it again or convert it"
+)
 HEAD_FRAMES = 4
 """Frames that are decoded to know a file."""
 
@@ -103,12 +114,9 @@ def probe(path: Path) -> Source:
     with opened(path) as container:
         stream = video_stream(container, path)
         _check_sides(path, (stream.codec_context.width, stream.codec_context.height))
-        head = list(islice(decoded(container, stream, container.demux(stream)), HEAD_FRAMES))
+        head = list(islice(decoded(container, stream, demuxed(container, stream)), HEAD_FRAMES))
         if not head:
-            raise UserError(
-                f"{path}: no frame of its video ({stream.codec_context.name}) can be decoded: damaged or "
-                "encrypted; copy it again or convert it to MP4"
-            )
+            raise UserError(f"{path}: {UNDECODABLE}")
         start, first = head[0]
         brand = container.metadata.get("major_brand", "").strip()
         still = container.format.name.endswith("_pipe") or (
@@ -139,6 +147,8 @@ def probe(path: Path) -> Source:
             raise UserError(f"{path}: lasts {clock(seconds)}, and a film a day at most; cut it first")
         if stated is not None and stated - start - seconds > max(MISSED_SECONDS, 2 / fps):
             notes.append(f"is damaged: only the first {clock(seconds)} of {clock(stated - start)} are there")
+        elif is_cut_off(path):
+            notes.append(f"is damaged: its end is missing, from {clock(seconds)} on")
         if abs(fps - rate) > NEAR * rate / 10:
             notes.append(f"goes at {float(rate):.5g} frames a second on average, taken as {float(fps):.5g}")
         # A clock that counts milliseconds cannot say when a frame ends; the rate can.
@@ -177,7 +187,10 @@ def frames(source: Source, start_frame: int = 0, end_frame: int | None = None) -
     reformatter = VideoReformatter()
 
     def shown(frame: av.VideoFrame) -> NDArray[np.uint8]:
-        return source.orientation.upright(rgb(frame, (width, height), reformatter))
+        try:
+            return source.orientation.upright(rgb(frame, (width, height), reformatter))
+        except av.FFmpegError as error:
+            raise UserError(f"{source.path}: {UNDECODABLE}") from error
 
     held: av.VideoFrame | None = None
     index = start_frame
@@ -185,6 +198,8 @@ def frames(source: Source, start_frame: int = 0, end_frame: int | None = None) -
         source.path, source.stream, source.start, start_frame / source.fps, interlaced=source.interlaced
     ):
         place = round_half_up((time - source.start) * source.fps)
+        if time < source.start + source.seconds:
+            place = min(place, source.frames - 1)  # a short last frame is shown all the same
         if held is not None and place > index:
             pixels = shown(held)
             while index < min(place, end_frame):
@@ -202,8 +217,8 @@ def frames(source: Source, start_frame: int = 0, end_frame: int | None = None) -
         index += 1
 
 
-def last(source: Source, count: int, fps: Fraction) -> NDArray[np.uint8]:
-    """Frames [count h w 3]: what is shown at end - (count - k) / fps, k = 0 ... count - 1; the tail is read.
+def last(source: Source, count: int, fps: Fraction) -> Iterator[NDArray[np.uint8]]:
+    """``count`` frames [h w 3]: what is shown at end - (count - k) / fps, k = 0 ... count - 1; by its tail.
 
     The end is that of its last frame at the constant rate. Raises UserError where the source is shorter.
     """
@@ -214,13 +229,8 @@ def last(source: Source, count: int, fps: Fraction) -> NDArray[np.uint8]:
             f"{source.path}: lasts {length(end)}, and {length(count / fps)} are needed to go on from; "
             "name a longer clip, or start from a picture"
         )
-    pixels = np.empty((count, source.size[1], source.size[0], 3), np.uint8)
-    k = 0
-    for place, frame in enumerate(frames(source, places[0], places[-1] + 1), places[0]):
-        while k < count and places[k] == place:
-            pixels[k] = frame
-            k += 1
-    return pixels
+    shown = frames(source, places[0], places[-1] + 1)
+    return (frame for place, frame in enumerate(shown, places[0]) for _ in range(places.count(place)))
 
 
 def picture(source: Source) -> NDArray[np.uint8]:
@@ -239,9 +249,7 @@ def _constant(rate: Fraction, *, constant: bool) -> Fraction:
 def _check_sides(path: Path, size: tuple[int, int]) -> None:
     width, height = size
     if not (width and height):
-        raise UserError(
-            f"{path}: its video has no size: damaged or encrypted; copy it again or convert it to MP4"
-        )
+        raise UserError(f"{path}: {UNDECODABLE}")
     if max(size) > MAX_SIDE_PX:
         raise UserError(
             f"{path}: is {width}x{height}; at most {MAX_SIDE_PX} pixels a side: scale it down first"
@@ -259,7 +267,7 @@ def _audio(container: InputContainer) -> tuple[AudioTrack, ...]:
             codec=stream.codec_context.name,
             sample_rate=stream.codec_context.sample_rate,
             channels=stream.codec_context.channels,
-            language=stream.language or "",
+            language=(stream.language or "").removeprefix("und"),
         )
         for stream in container.streams.audio
         if stream.codec_context is not None and stream.codec_context.sample_rate

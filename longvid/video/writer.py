@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PRESET = "medium"
 X264 = "cpu-independent=1:stitchable=1"
+SQUARE = Fraction(1)
 REORDER_DELAY = 2
 """Frames by which x264 decodes ahead of what it shows, at most (B-frames with a pyramid)."""
 
@@ -64,11 +65,16 @@ def encode(frames: NDArray[np.uint8], fps: Fraction, crf: int) -> bytes:
 
 
 def encode_stream(
-    frames: Iterable[NDArray[np.uint8]], size: tuple[int, int], fps: Fraction, crf: int
+    frames: Iterable[NDArray[np.uint8]],
+    size: tuple[int, int],
+    fps: Fraction,
+    crf: int,
+    pixel_aspect: Fraction = SQUARE,
 ) -> bytes:
     """As ``encode``, of one frame [h w 3] after the other, at least one, of any (width, height).
 
-    An odd side makes it 4:4:4, since 4:2:0 has half as many colours as pixels along each.
+    An odd side makes it 4:4:4, since 4:2:0 has half as many colours as pixels along each. ``pixel_aspect``:
+    a pixel's width over its height.
     """
     width, height = size
     pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
@@ -81,6 +87,8 @@ def encode_stream(
         codec.time_base = 1 / fps
         codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
         codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        if pixel_aspect != SQUARE:
+            codec.sample_aspect_ratio = pixel_aspect
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                 format=pixel_format,
@@ -181,13 +189,14 @@ def _decoded_at(packet: Packet[Any]) -> Fraction:
     return (packet.dts or 0) * packet.time_base
 
 
-def settings(segment: Path | bytes) -> bytes | None:
-    """What the encoder tells a decoder once for all; segments can be joined where it is equal.
+def settings(segment: Path | bytes) -> tuple[tuple[int, int], bytes | None]:
+    """A segment's (width, height), and what its encoder tells a decoder once for all; equal ones join.
 
     Raises RenderError where the segment cannot be read.
     """
     with _opened(segment, str(segment) if isinstance(segment, Path) else "a segment") as file:
-        return file.streams.video[0].codec_context.extradata
+        stream = file.streams.video[0]
+        return (stream.width, stream.height), stream.codec_context.extradata
 
 
 @contextmanager
