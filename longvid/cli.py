@@ -15,7 +15,6 @@ from longvid import __version__
 from longvid.commands.bench import bench
 from longvid.commands.clean import clean
 from longvid.commands.doctor import doctor
-from longvid.commands.finish import finish
 from longvid.commands.extend import extend
 from longvid.commands.import_ import import_
 from longvid.commands.models import app as models
