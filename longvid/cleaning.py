@@ -235,6 +235,4 @@ def take_enter(take: Take) -> tuple[int, ...]:
     """The global step at which each unit enters, by the plan of a render."""
     plan = take.plan
     start = Start.of(plan["start"]) if plan.get("start") else Start(())
-    return enter_steps(
-        plan["method"], plan["runs"], plan["steps"], plan["window"], start.given, start.noised
-    )
+    return enter_steps(plan["method"], plan["runs"], plan["steps"], plan["window"], start.given, start.noised)

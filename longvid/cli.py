@@ -16,6 +16,7 @@ from longvid.commands.bench import bench
 from longvid.commands.clean import clean
 from longvid.commands.doctor import doctor
 from longvid.commands.extend import extend
+from longvid.commands.finish import finish
 from longvid.commands.import_ import import_
 from longvid.commands.models import app as models
 from longvid.commands.new import new
@@ -49,7 +50,7 @@ def longvid(
     """Long films from a timeline of prompts."""
 
 
-for command in (render, resume, extend, takes, verify, clean, plan, new, schema, bench, doctor):
+for command in (render, resume, extend, finish, takes, verify, clean, plan, new, schema, bench, doctor):
     app.command()(command)
 app.command("import")(import_)
 app.add_typer(models, name="models")

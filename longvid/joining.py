@@ -1,24 +1,28 @@
 """The film, from the work directory: its segments, behind the clip that they go on from, if any; with
-chapters and metadata of its plan."""
+chapters and metadata of its plan; and what is then done to it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longvid import editing
 from longvid.files import read_sealed, replacing
 from longvid.plan import digest
-from longvid.request import Extension
+from longvid.request import Extension, Request
 from longvid.starts import Start
 from longvid.state import WorkDirectory
 from longvid.times import round_half_up
 from longvid.video import writer
 
 if TYPE_CHECKING:
+    from longvid.plan import RenderPlan
     from longvid.video.continuation import Join, Timing
 
 SHOT = ("title", "prompt", "start_frame", "end_frame", "cut")
@@ -30,14 +34,17 @@ def join_film(
     plan: Mapping[str, Any],
     longvid: str,
     output: Path,
-    extension: Extension | None = None,
+    request: Request | None = None,
 ) -> Join | None:
-    """Write the finished film, whole or not at all; ``run.json`` tells of it before it takes its name.
+    """Write the finished film, whole or not at all; ``run.json`` tells of it before it takes its name. And
+    the pictures of it that its timeline wants, which show it before titles and fades.
 
     Arguments, errors and result as ``write_film``'s.
     """
     with replacing(output) as partial:
-        join = write_film(work, plan, longvid, partial, extension)
+        with _written(work, plan, longvid, partial, request) as (unedited, join):
+            if request is not None and (edit := request.timeline.edit()).pictures:
+                editing.apply(unedited, edit, None)
         work.announce(partial)
     return join
 
@@ -47,14 +54,37 @@ def write_film(
     plan: Mapping[str, Any],
     longvid: str,
     path: Path,
-    extension: Extension | None = None,
+    request: Request | None = None,
 ) -> Join | None:
     """The finished film as the file ``path``: equal segments, plan and version of longvid give equal bytes,
-    with an equal clip where it is the ``extension`` of one; then returns how they join.
+    with equal files where it is the extension of a clip, or has music. Returns how it joins to the clip.
 
     ``plan``: the effective values, as in ``plan.json``. ``longvid``: the version that rendered it. Raises
-    RenderError and OSError as ``writer.join``, and UserError for a clip that is no use any more.
+    RenderError and OSError as ``writer.join``, and UserError for a clip or music that is no use any more.
     """
+    with _written(work, plan, longvid, path, request) as (_, join):
+        return join
+
+
+@contextmanager
+def _written(
+    work: WorkDirectory, plan: Mapping[str, Any], longvid: str, path: Path, request: Request | None
+) -> Iterator[tuple[Path, Join | None]]:
+    """As ``write_film``; yields the film before it is edited as well, for as long as it is there."""
+    edit = None if request is None else request.timeline.edit()
+    if edit is None or not edit.changes_film:
+        yield path, _write_unedited(work, plan, longvid, path, request)
+        return
+    with tempfile.TemporaryDirectory(dir=work.path, prefix=".joining.", suffix=".part") as folder:
+        unedited = Path(folder) / "film.mp4"
+        join = _write_unedited(work, plan, longvid, unedited, request)
+        editing.write(unedited, edit, path)
+        yield unedited, join
+
+
+def _write_unedited(
+    work: WorkDirectory, plan: Mapping[str, Any], longvid: str, path: Path, request: Request | None
+) -> Join | None:
     plan = {key: value for key, value in plan.items() if key != "sha256"}
     shots = [{key: shot[key] for key in SHOT} for shot in plan["shots"]]
     metadata = {
@@ -64,11 +94,22 @@ def write_film(
         "longvid": longvid,
         "plan": digest(plan),
     }
-    if extension is not None:
-        return _write_extended(work, plan, extension, shots, metadata, path)
+    if request is not None and request.extension is not None:
+        return _write_extended(work, plan, request.extension, shots, metadata, path)
     segments = work.segments(sum(plan["runs"]))
     writer.remux(segments, path, Fraction(plan["fps"]), _chapters(shots), _with_shots(metadata, shots))
     return None
+
+
+def rehearse(planned: RenderPlan, request: Request, output: Path) -> None:
+    """Raise UserError, before anything is spent, for what could not be done to the film in the end."""
+    edit = request.timeline.edit()
+    if request.extension is not None or not (edit.changes_film or edit.pictures):
+        return
+    size = (planned.size[0] * planned.scale, planned.size[1] * planned.scale)
+    shots = [{key: getattr(shot, key) for key in SHOT} for shot in planned.shots]
+    metadata = _with_shots({"title": planned.title}, shots)
+    editing.rehearse(edit, size, planned.fps, planned.frames, metadata, output)
 
 
 def _write_extended(

@@ -109,6 +109,8 @@ class RenderPlan:
     """Whole factor by which the film is enlarged for the file."""
     crf: int
     """H.264 constant rate factor of the file."""
+    edit: Mapping[str, Any] | None = None
+    """What is done to the film once it is joined."""
     pictures: Mapping[int, Path] = field(default_factory=dict)
     """What runs start from, by their first units."""
     start: Start | None = None
@@ -137,7 +139,7 @@ class RenderPlan:
             "shots": [asdict(shot) | {"unknown_words": list(shot.unknown_words)} for shot in self.shots],
             "runs": list(self.runs),
             "frames": self.frames,
-            "output": {"scale": self.scale, "crf": self.crf},
+            "output": {"scale": self.scale, "crf": self.crf, "edit": self.edit},
             "start": None if self.start is None else self.start.content() | {"clip": None},
         }
         return {"sha256": digest(values), **values}
@@ -252,9 +254,28 @@ def plan(
         calls_by_latents=tuple(sorted(calls.items())),
         scale=settings.scale,
         crf=timeline.output.crf,
+        edit=_edit(timeline),
         pictures=picture_files,
         start=start,
     )
+
+
+def _edit(timeline: Timeline) -> dict[str, Any] | None:
+    """What is done to the film, and pictures of it, as plain data that is equal where those will be."""
+    edit = timeline.edit()
+    if not (edit.changes_film or edit.pictures):
+        return None
+    files = {"music": edit.music, "font": edit.font}
+    return {
+        "title": edit.title,
+        "credits": edit.credits,
+        "captions": edit.captions,
+        "fade": asdict(edit.fade) | {"amount": str(edit.fade.amount)},
+        "crossfade": asdict(edit.crossfade) | {"amount": str(edit.crossfade.amount)},
+        # One that is not there any more is told of where it is wanted.
+        "pictures": {what: file.name for what, file in edit.pictures.items()},
+        **{what: digest_of(file) if file and file.is_file() else None for what, file in files.items()},
+    }
 
 
 def _within(start: Start | None, units: int) -> Start | None:

@@ -26,7 +26,7 @@ from longvid.errors import RenderError, UserError
 from longvid.files import checksum, read_sealed
 from longvid.finishing import Clean, Finishing, Preview, again
 from longvid.identities import Identities, identities
-from longvid.joining import join_film
+from longvid.joining import join_film, rehearse
 from longvid.keeping import forget_entries, go_on, is_done, keep
 from longvid.memory import first_fitting
 from longvid.outputs import check_free
@@ -138,6 +138,8 @@ def events(
     where = choose_device(device)
     what = choose_dtype(dtype, where)
     check_free(output, overwrite=overwrite)
+    if request is not None:
+        rehearse(planned, request, output)
     if where.type == "cpu":
         keep_memory()
     rungs = backend.rungs(planned.spec, what.itemsize)
@@ -259,8 +261,7 @@ def _render(
             with suppress(RenderError):  # of a full disk, say: the reason for being here says it already
                 preview.rebuild(finishing.chunks_done)
 
-    extension = request.extension if request else None
-    join = join_film(work, effective, __version__, output, extension)
+    join = join_film(work, effective, __version__, output, request)
     seconds = time.monotonic() - (standing.began_at or 0)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)

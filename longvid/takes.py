@@ -20,7 +20,7 @@ from longvid.files import checksum, read_sealed, replacing
 from longvid.joining import join_film
 from longvid.locks import locked
 from longvid.outputs import made_here, work_film
-from longvid.request import Extension
+from longvid.request import Request
 from longvid.state import (
     SHEETS,
     WorkDirectory,
@@ -219,14 +219,8 @@ def _joined(work: WorkDirectory, film: Path, aside: str | None) -> Used:
     if not 0 < now.chunks <= done:
         return Used(None, done, now.chunks, aside)
     if not is_whole(now, film):
-        extension = now.request.get("extension")
-        join_film(
-            work,
-            now.plan,
-            now.run.get("versions", {}).get("longvid", __version__),
-            film,
-            None if extension is None else Extension.of(extension),
-        )
+        made_by = now.run.get("versions", {}).get("longvid", __version__)
+        join_film(work, now.plan, made_by, film, Request.of(now.request) if now.request else None)
         work.write_run({**now.run, "status": "finished", "film": checksum(film)})
     return Used(film, done, now.chunks, aside)
 

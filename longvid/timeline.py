@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,10 +26,17 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails, core_schema
 
 from longvid.document import NodePath, Source, lacks, read, show
+from longvid.errors import UserError
 from longvid.times import FPS_SCHEMA, TIME_SCHEMA, Time, parse_fps, parse_time
+
+if TYPE_CHECKING:
+    from longvid.editing import Edit
 
 MAX_TEXT = 2000
 MAX_SIDE_PX = 8192
+MAX_TITLE = 200
+"""Characters of a title that is shown."""
+MAX_CREDITS = 20_000
 MAX_SEED = 2**63 - 1
 MAX_GUIDANCE = 100
 MAX_STEPS = 1000
@@ -54,6 +62,15 @@ def _shots(value: object) -> object:
     return tuple(value)
 
 
+def _ending(*endings: str) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if not name.lower().endswith(endings):
+            raise ValueError(f"{show(name)} is none of the files that can be written: {', '.join(endings)}")
+        return name
+
+    return check
+
+
 def _plain_options(value: object) -> object:
     """Options are the backend's own: plain JSON values, which it checks."""
     if isinstance(value, Mapping):
@@ -65,24 +82,18 @@ def _plain_options(value: object) -> object:
     return _plain_number(value)
 
 
-def _later(what: str) -> PlainValidator:
-    def refuse(value: object) -> None:
-        raise ValueError(f"this version cannot {what} yet; leave the key out")
-
-    return PlainValidator(refuse)
-
-
-_NEVER = WithJsonSchema({"not": {}})
-
 AnyTime = Annotated[Time, PlainValidator(parse_time), WithJsonSchema(TIME_SCHEMA)]
 Rate = Annotated[Fraction, PlainValidator(parse_fps), WithJsonSchema(FPS_SCHEMA)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_one_line)]
 FileName = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+PictureName = Annotated[FileName, AfterValidator(_ending(".png"))]
+BoardName = Annotated[FileName, AfterValidator(_ending(".html", ".png"))]
 MaybeText = Annotated[str, Field(max_length=MAX_TEXT), BeforeValidator(_one_line)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE), BeforeValidator(_plain_number)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
+Captions = Literal["off", "track", "burn"]
 Options = Annotated[dict[str, Any], BeforeValidator(_plain_options)]
 
 
@@ -92,8 +103,8 @@ class Shot(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     prompt: MaybeText = Field(
-        description="What is seen, in words. Empty only in a film that starts from a clip, which then goes on "
-        "by itself."
+        description="What is seen, in words. Empty only in a film that starts from a clip, which then goes "
+        "on by itself."
     )
     seconds: AnyTime | None = Field(
         default=None, description="How long the shot lasts. Not together with `until`."
@@ -141,8 +152,42 @@ class Output(BaseModel):
         default=18,
         description="H.264 constant rate factor: 18 is hard to tell from the original, 28 is small.",
     )
-    music: Annotated[None, _later("add music"), _NEVER] = Field(
-        default=None, description="A song under the film. Not in this version."
+    title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE)] | None = Field(
+        default=None, description="Shown over the first seconds of the picture."
+    )
+    credits: Annotated[str, Field(min_length=1, max_length=MAX_CREDITS)] | None = Field(
+        default=None,
+        description="Shown on black behind the last picture: a text of one line or more, or a .txt file.",
+    )
+    captions: Captions | None = Field(
+        default=None,
+        description="Each shot's prompt: `burn` it into the picture, or add a `track` that players show.",
+    )
+    music: FileName | None = Field(
+        default=None,
+        description="A song under the film, cut or looped to its length. Relative to the timeline's folder.",
+    )
+    fade: AnyTime | None = Field(
+        default=None, description="How long picture and sound come from black and silence, and go there."
+    )
+    crossfade: AnyTime | None = Field(
+        default=None, description="How long a shot dissolves into one that begins with a cut; no time moves."
+    )
+    font: FileName | None = Field(
+        default=None, description="A .ttf or .otf file for all letters. Relative to the timeline's folder."
+    )
+    poster: PictureName | None = Field(
+        default=None, description="Where to write a good frame, as .png. Relative to the timeline's folder."
+    )
+    contact_sheet: PictureName | None = Field(
+        default=None,
+        description="Where to write frames from all over the film, as .png. Relative to the timeline's "
+        "folder.",
+    )
+    storyboard: BoardName | None = Field(
+        default=None,
+        description="Where to write a row for each shot, as .html or .png. Relative to the timeline's "
+        "folder.",
     )
 
 
@@ -209,6 +254,29 @@ class Timeline(BaseModel):
         """The picture in a shot's own ``image``, if any. (``start_from`` may be one for the first.)"""
         return self._path(self.shots[shot].image)
 
+    def edit(self) -> Edit:
+        """What is done to the film once it is rendered. Raises UserError where its credits cannot be read."""
+        from longvid.editing import NOTHING, Edit, read_credits
+
+        wanted = self.output
+        try:
+            credits = read_credits(wanted.credits or "", self._source.folder)
+        except UserError as error:
+            raise self._source.error(("output", "credits"), str(error)) from error
+        return Edit(
+            title=(wanted.title or "").strip(),
+            credits=credits,
+            captions=wanted.captions or "off",
+            music=self._path(wanted.music),
+            fade=wanted.fade or NOTHING,
+            crossfade=wanted.crossfade or NOTHING,
+            font=self._path(wanted.font),
+            crf=wanted.crf,
+            poster=self._path(wanted.poster),
+            contact_sheet=self._path(wanted.contact_sheet),
+            storyboard=self._path(wanted.storyboard),
+        )
+
     def _path(self, written: str | None) -> Path | None:
         return None if written is None else self._source.folder / os.path.expanduser(written)
 
@@ -216,12 +284,14 @@ class Timeline(BaseModel):
 def load(path: Path) -> Timeline:
     """The timeline in a YAML file. Raises UserError for anything wrong with it, in one line.
 
-    So is a file that it starts from and that is not there. (``build`` doesn't look: a film that is under way
-    goes on without.)
+    Clips and pictures that it starts from must be there. (``build`` doesn't look: a film that is under way
+    goes on without them.)
     """
     timeline = build(*read(path))
     files: list[tuple[NodePath, Path | None]] = [(("start_from",), timeline.start_path)]
     files += [(("shots", i, "image"), timeline.picture_of(i)) for i in range(len(timeline.shots))]
+    edit = timeline.edit()
+    files += [(("output", "music"), edit.music), (("output", "font"), edit.font)]
     for node, file in files:
         if file is not None and (problem := lacks(file)):
             raise timeline.source.error(node, problem)
@@ -309,6 +379,8 @@ def _explain(error: ErrorDetails) -> str:
             return f"{show(given)} is not a number"
         case "finite_number":
             return f"{show(given)} is not a finite number"
+        case "literal_error":
+            return f"{show(given)} is none of {limits['expected'].replace(' or ', ', ')}".replace("'", "")
         case "bool_type":
             return f"{show(given)} is neither true nor false"
         case "greater_than_equal":

@@ -23,7 +23,7 @@ from longvid.joining import write_film
 from longvid.keeping import keep, read_request
 from longvid.outputs import made_here, work_film
 from longvid.plan import RenderPlan, digest
-from longvid.request import Extension
+from longvid.request import Request
 from longvid.state import SHEETS, WorkDirectory, state_identity, take_folders
 from longvid.takes import read
 from longvid.times import clock
@@ -310,10 +310,10 @@ def check_film(
         return
     with joined() as target:
         try:
-            extension = Extension.of(request["extension"]) if request and request["extension"] else None
-            write_film(WorkDirectory(path), plan, run["versions"]["longvid"], target, extension)
+            asked = None if request is None else Request.of(request)
+            write_film(WorkDirectory(path), plan, run["versions"]["longvid"], target, asked)
             same = checksum(target) == wanted
-        except (OSError, RenderError, UserError) as error:
+        except (OSError, RenderError, UserError, KeyError, TypeError) as error:
             report.unchecked.append(f"{film}: whether it is the join of its segments: {error}")
             return
     if not same and run["versions"]["av"] != version("av"):

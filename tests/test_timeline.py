@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from longvid.document import parse
+from longvid.editing import Edit
 from longvid.errors import UserError
 from longvid.timeline import Output, Shot, Timeline, build, json_schema, load
 from longvid.times import Time
@@ -123,7 +124,12 @@ SHOT = "shots: [{prompt: a boat, seconds: 2}]\n"
         ("start_from: a.mp4\nshots:\n  - {prompt: a, image: a.png}\n", "f.yaml:1: start_from: the first shot has an `image` already; leave one of the two out"),
         (SHOT + "image: a.png\n", "f.yaml:2: image: is a key of a shot, not of the film"),
         (SHOT + "start_from: [a.mp4]\n", "f.yaml:2: start_from: ['a.mp4'] is not text"),
-        (SHOT + "output:\n  music: a.mp3\n", "f.yaml:3: output.music: this version cannot add music yet; leave the key out"),
+        (SHOT + "output: {captions: true}\n", "f.yaml:2: output.captions: true is none of off, track, burn"),
+        (SHOT + "output: {fade: soon}\n", "f.yaml:2: output.fade: 'soon' is not a time; write seconds, 1m30s"),
+        (SHOT + "output: {poster: a.gif}\n", "f.yaml:2: output.poster: 'a.gif' is none of the files that can be written: .png"),
+        (SHOT + "output: {storyboard: a.pdf}\n", "f.yaml:2: output.storyboard: 'a.pdf' is none of the files that can be written: .html, .png"),
+        (SHOT + f"output: {{title: {'x' * 201}}}\n", "f.yaml:2: output.title: has 201 characters; at most 200"),
+        (SHOT + "output: {musik: a.mp3}\n", "f.yaml:2: output.musik: is no key of output; did you mean music?"),
         (SHOT + "output:\n", "f.yaml:2: output: is empty; give it a value or leave the key out"),
         (SHOT + "output: 4k\n", "f.yaml:2: output: '4k' is not a mapping of keys"),
         (SHOT + "output: {crf: 99}\n", "f.yaml:2: output.crf: 99 is too large; at most 51"),
@@ -260,7 +266,7 @@ def test_plain_data_is_a_timeline_as_well() -> None:
 def test_the_schema_describes_every_key() -> None:
     schema = json_schema()
     tables = [schema, *schema["$defs"].values()]
-    assert [len(table["properties"]) for table in tables] == [15, 3, 11]
+    assert [len(table["properties"]) for table in tables] == [15, 12, 11]
     for table in tables:
         assert table["additionalProperties"] is False
         for key, described in table["properties"].items():
@@ -280,3 +286,56 @@ def test_the_schema_describes_every_key() -> None:
         *("prompt", "seconds", "at", "until", "blend_seconds", "cut", "negative", "guidance", "seed"),
         *("image", "title"),
     }
+
+
+FINISHED = """\
+output:
+  title: One day
+  credits: |
+    Pictures
+    diorama
+  captions: burn
+  music: song.mp3
+  fade: 0.5
+  crossfade: 6f
+  font: /fonts/letters.ttf
+  poster: out/poster.png
+  contact_sheet: sheet.png
+  storyboard: board.html
+"""
+
+
+def test_what_is_done_to_the_film_with_paths_from_the_timelines_folder() -> None:
+    film = build(*parse(SHOT + FINISHED, "f.yaml", Path("films")))
+    assert film.edit() == Edit(
+        title="One day",
+        credits="Pictures\ndiorama\n",
+        captions="burn",
+        music=Path("films/song.mp3"),
+        fade=Time(Fraction(1, 2)),
+        crossfade=Time(Fraction(6), in_frames=True),
+        font=Path("/fonts/letters.ttf"),
+        poster=Path("films/out/poster.png"),
+        contact_sheet=Path("films/sheet.png"),
+        storyboard=Path("films/board.html"),
+    )
+    nothing = build(*parse(SHOT + "output: {crf: 20}\n")).edit()
+    assert nothing == Edit(crf=20)
+    assert not nothing.changes_film
+
+
+def test_files_that_are_to_be_read_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    for key, name, message in [
+        ("music", "song.mp3", "there is no file"),
+        ("font", "a.ttf", "there is no file"),
+        ("credits", "credits.txt", "the credits cannot be read: No such file or directory"),
+    ]:
+        path.write_text(SHOT + f"output:\n  {key}: {name}\n")
+        with pytest.raises(UserError) as error:
+            load(path)
+        assert str(error.value).startswith(f"{path}:3: output.{key}: ")
+        assert message in str(error.value)
+        (tmp_path / name).write_text("Pictures\nby hand")
+        assert load(path).edit() != Edit()
+    assert load(path).edit().credits == "Pictures\nby hand"
