@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from longvid.state import load_state
-from longvid.video import reader, source
+from longvid.video import decoding, reader, source
 from tests.installed import install_tiny
 from tests.kept import flip
 from tests.planning import longvid
@@ -245,6 +245,26 @@ def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(here: Path, tmp_p
         assert list(here.iterdir()) == [], name
         count += 1
     assert count >= 40
+
+
+def test_four_hours_are_gone_on_from_by_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """28,800 frames, of which a tail takes a handful: those that the model sees, and those beside the join."""
+    clips.long_clip(Path("long.mp4"), 4 * 60 * 60)
+    frames: list[object] = []
+
+    def counted(*arguments: Any, decoded: Any = decoding.decoded) -> Iterator[Any]:
+        for frame in decoded(*arguments):
+            frames.append(frame[0])
+            yield frame
+
+    monkeypatch.setattr(decoding, "decoded", counted)
+    for handoff in ("context", "noised"):
+        ran = extend(
+            "long.mp4", "--seconds", "3", "--tail-only", "--handoff", handoff, "-o", f"{handoff}.mp4"
+        )
+        assert ran.code == 0, ran.err
+        assert reader.header(Path(f"{handoff}.mp4")).frames == 6
+    assert 0 < len(frames) < 1000
 
 
 def test_too_short_and_pictures_are_told() -> None:
