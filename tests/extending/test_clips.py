@@ -248,7 +248,7 @@ def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(here: Path, tmp_p
 
 
 def test_four_hours_are_gone_on_from_by_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """28,800 frames, of which a tail takes a handful: those that the model sees, and those beside the join."""
+    """Of 28,800 frames a tail takes a handful: those that the model sees, and those beside the join."""
     clips.long_clip(Path("long.mp4"), 4 * 60 * 60)
     frames: list[object] = []
 
