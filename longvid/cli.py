@@ -16,6 +16,7 @@ from longvid.commands.bench import bench
 from longvid.commands.clean import clean
 from longvid.commands.doctor import doctor
 from longvid.commands.extend import extend
+from longvid.commands.finetune import finetune
 from longvid.commands.finish import finish
 from longvid.commands.import_ import import_
 from longvid.commands.models import app as models
@@ -50,7 +51,21 @@ def longvid(
     """Long films from a timeline of prompts."""
 
 
-for command in (render, resume, extend, finish, takes, verify, clean, plan, new, schema, bench, doctor):
+for command in (
+    render,
+    resume,
+    extend,
+    finish,
+    finetune,
+    takes,
+    verify,
+    clean,
+    plan,
+    new,
+    schema,
+    bench,
+    doctor,
+):
     app.command()(command)
 app.command("import")(import_)
 app.add_typer(models, name="models")

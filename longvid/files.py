@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longvid.errors import RenderError
 from longvid.plan import digest
+from longvid.plugins import FOLDER_FILE
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -80,3 +86,50 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     return content if seal == digest(content) else None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file of these tensors, whole or not at all; equal ones give equal bytes.
+
+    ``metadata``: one key, since the format writes several in no fixed order. Raises RenderError.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    alone = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # as any new file has it here; the format's own are for one person only
+        try:
+            save_file(alone, partial, metadata)
+            partial.chmod(mode)
+        except SafetensorError as error:  # it tells of the disk in its own words
+            raise RenderError(f"{path}: cannot be written: {error}") from error
+
+
+def written_over(stored: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All ``stored`` tensors, those that have ``changed`` in place of theirs. Raises ValueError for one that
+    has no place, or another shape."""
+    for name, tensor in changed.items():
+        if name not in stored:
+            raise ValueError(f"there is no {name}")
+        if tensor.shape != stored[name].shape:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(stored[name].shape)}")
+    return {**stored, **changed}
+
+
+def place(source: Path, target: Path) -> None:
+    """``source`` as ``target`` too: a hard link, or where that cannot be a copy. Raises RenderError."""
+    if target.exists() and target.samefile(source):
+        return
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=target.parent, prefix=".linking.") as folder:
+        os.link(source, Path(folder) / target.name)
+        os.replace(Path(folder) / target.name, target)
+        return
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)
+
+
+def write_backend(folder: Path, backend: str) -> None:
+    """Let a folder of weights say which backend reads it (plugins.py)."""
+    write(folder / FOLDER_FILE, (json.dumps({"backend": backend}) + "\n").encode())

@@ -90,6 +90,7 @@ def identities(plan: RenderPlan, geometry: Geometry, fingerprint: str, dtype: st
             "method": plan.method,
             "solver": plan.solver,
         }
+        | ({"lora": [[lora.fingerprint, lora.strength] for lora in plan.loras]} if plan.loras else {})
     )
     enter = _enter(plan)
     conditions = unit_conditions(plan)

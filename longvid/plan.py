@@ -13,7 +13,8 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from longvid.backends import Backend, FilmSpec, Geometry
+from longvid import lora
+from longvid.backends import Backend, FilmSpec, Geometry, Lora
 from longvid.errors import UserError
 from longvid.methods import METHODS
 from longvid.settings import Overrides as Overrides
@@ -115,11 +116,13 @@ class RenderPlan:
     """What runs start from, by their first units."""
     start: Start | None = None
     """Units at the film's front that are there before it is rendered."""
+    loras: tuple[Lora, ...] = ()
+    """Those that act, in their order."""
 
     @property
     def spec(self) -> FilmSpec:
         """What the model is loaded for."""
-        return FilmSpec(self.size, self.fps, self.window, self.model_options)
+        return FilmSpec(self.size, self.fps, self.window, self.model_options, self.loras)
 
     def effective(self) -> dict[str, Any]:
         """Every value that makes the film, as JSON-able data, and their SHA-256 under ``sha256``."""
@@ -127,6 +130,10 @@ class RenderPlan:
             "title": self.title,
             "model": self.model,
             "model_options": dict(self.model_options),
+            "lora": [
+                {"name": lora.path.name, "strength": lora.strength, "sha256": lora.fingerprint}
+                for lora in self.loras
+            ],
             "size": list(self.size),
             "fps": str(self.fps),
             "seed": self.seed,
@@ -157,13 +164,15 @@ def plan(
     overrides: Overrides | None = None,
     start: Start | None = None,
     pictures: Mapping[int, str] | None = None,
+    loras: Sequence[Lora] | None = None,
 ) -> RenderPlan:
     """Everything a render of the timeline needs to know.
 
     A clip that it starts from lies in front of the first shot: the chunks of it that are given are no part of
     the film, and what is made anew of it comes on top of the timeline's length. They have that shot's prompt.
-    ``pictures``: SHA-256 of those that shots start from, where their files are not to be asked. Raises
-    UserError, in one line that says where, for whatever this model cannot do.
+    ``pictures``: SHA-256 of those that shots start from, where their files are not to be asked. ``loras``:
+    those that the film is rendered with, in place of the timeline's. Raises UserError, in one line that says
+    where, for whatever this model cannot do.
     """
     overrides = overrides or Overrides()
     geometry = backend.geometry
@@ -257,6 +266,8 @@ def plan(
         edit=_edit(timeline),
         pictures=picture_files,
         start=start,
+        # One of strength 0 changes nothing, so it is no part of the film.
+        loras=tuple(use for use in (lora.of_timeline(timeline) if loras is None else loras) if use.strength),
     )
 
 

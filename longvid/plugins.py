@@ -74,6 +74,12 @@ def backend(model: str, base: Path = Path()) -> Backend:
     try:
         name = json.loads((folder / FOLDER_FILE).read_text("utf-8"))["backend"]
     except FileNotFoundError:
+        from longvid import lora  # which knows of models
+
+        if (folder / lora.CONFIG).is_file():
+            raise UserError(
+                f"{folder} is a LoRA, not a model; give it as `lora:` in the timeline or with --lora"
+            ) from None
         raise UserError(
             f"{folder} holds no {FOLDER_FILE}, which says what reads it; write one there, "
             f'as {{"backend": "{BEST}"}}'

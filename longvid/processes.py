@@ -49,6 +49,9 @@ class RectifiedFlow:
     def slope(self, x: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
         return prediction if self.predicts == "noise - clean" else -prediction
 
+    def target(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return noise - clean if self.predicts == "noise - clean" else clean - noise
+
     def step(self, x: Tensor, slope: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         return x + (t_next - t) * slope
 
@@ -107,6 +110,12 @@ class DDIM:
         if self.predicts == "noise":
             return ((signal + sigma) * prediction - x) / signal
         return (sigma - signal) * x + (signal + sigma) * prediction
+
+    def target(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        if self.predicts == "noise":
+            return noise
+        signal, sigma = self._scales(t)
+        return signal * noise - sigma * clean
 
     def step(self, x: Tensor, slope: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         scale, scale_next = sum(self._scales(t)), sum(self._scales(t_next))

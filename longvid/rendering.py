@@ -28,6 +28,7 @@ from longvid.finishing import Clean, Finishing, Preview, again
 from longvid.identities import Identities, identities
 from longvid.joining import join_film, rehearse
 from longvid.keeping import forget_entries, go_on, is_done, keep
+from longvid.lora import parse as parse_lora
 from longvid.memory import first_fitting
 from longvid.outputs import check_free
 from longvid.plan import RenderPlan
@@ -66,13 +67,15 @@ def render(
     compile: bool = False,
     overwrite: bool = False,
     fresh: bool = False,
+    lora: Sequence[str] | None = None,
     show: Show | None = None,
 ) -> Path:
     """Render a timeline into an MP4 and return the film's path.
 
     ``source``: a YAML file, or its content as a mapping or a Timeline. ``output``: the film; left out, the
     timeline's stem + ``.mp4`` in the current folder. The other arguments are those of ``longvid render`` and
-    go before what the timeline says. ``show`` is called with every event of the render, to display progress.
+    go before what the timeline says; ``lora`` is a list of ``PATH`` or ``PATH:STRENGTH``, in place of the
+    timeline's. ``show`` is called with every event of the render, to display progress.
 
     Raises UserError for wrong input (nothing is spent), LockedError where another process renders into the
     same work directory, RenderError where a render fails; what is finished stays in the work directory.
@@ -82,7 +85,8 @@ def render(
     else:
         parsed = source if isinstance(source, Timeline) else timeline.build(source)
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
-    request = Request(parsed, model, overrides, device, dtype, compile)
+    loras = None if lora is None else tuple(map(parse_lora, lora))
+    request = Request(parsed, model, overrides, device, dtype, compile, loras=loras)
     film = film_path(parsed, output)
     backend = request.choose().backend
     request = request.settled(backend)
@@ -193,8 +197,9 @@ def _render(
         latents = encode(planned, backend.geometry, film.codec(), runtime.device)
         put_clip(work, names, planned.start, latents)
         kept = keep(work, names, first_chunks, runtime.device)
-    if (before := read_sealed(work.path / "run.json") or {}).get("film"):
-        run["film"] = before["film"]  # that of before has the name until another takes it
+    # That of before, or one that was about to take the name at a kill, has it until another takes it.
+    before = read_sealed(work.path / "run.json") or {}
+    run |= {key: before[key] for key in ("film", "next_film") if key in before}
     # In this order: where the plan is another, the film is known to be unfinished.
     work.write_run({**run, "status": "unfinished"})
     work.write_plan(effective)
@@ -263,6 +268,7 @@ def _render(
 
     join = join_film(work, effective, __version__, output, request)
     seconds = time.monotonic() - (standing.began_at or 0)
+    run.pop("next_film", None)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)
     if join is not None:

@@ -13,9 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from longvid import plugins, timeline
-from longvid.backends import Backend, Dtype
+from longvid import lora, plugins, timeline
+from longvid.backends import Backend, Dtype, Lora
 from longvid.document import Source
+from longvid.errors import UserError
 from longvid.plan import RenderPlan, digest_of, picture_of, plan
 from longvid.settings import Overrides
 from longvid.starts import Audio, Fit, Handoff, Start
@@ -54,7 +55,7 @@ class Extension:
 class Request:
     """A timeline and what was said beside it. ``start``: chunks that are there before it is rendered, and
     ``handoff`` how a clip's are taken over. ``pictures``: what those that shots start from are known by.
-    ``extension``: the clip that the film shall follow."""
+    ``extension``: the clip that the film shall follow. ``loras``: in place of the timeline's, if not None."""
 
     timeline: Timeline
     model: str | None = None
@@ -66,16 +67,18 @@ class Request:
     start: Start | None = None
     pictures: Mapping[int, str] | None = None
     extension: Extension | None = None
+    loras: tuple[Lora, ...] | None = None
 
     def choose(self) -> plugins.Choice:
         """Raises UserError for an unknown model."""
         return plugins.choose(self.timeline, self.model)
 
     def settled(self, backend: Backend) -> Request:
-        """With what its shots start from looked at, once. Raises UserError for a file that is no use."""
+        """With what its shots start from, and its LoRAs, looked at, once. Raises UserError for a file that is
+        no use."""
         if self.pictures is not None:
             return self
-        settled = self
+        settled = replace(self, loras=self._fitting_loras(backend))
         if self.timeline.start_path is not None and self.start is None:
             from longvid.clips import start_from  # PyAV and NumPy
 
@@ -83,9 +86,21 @@ class Request:
         first = 0 if settled.start is None else 1
         return replace(settled, pictures=picture_digests(self.timeline, first))
 
+    def _fitting_loras(self, backend: Backend) -> tuple[Lora, ...]:
+        loras = lora.of_timeline(self.timeline) if self.loras is None else self.loras
+        layers = backend.lora_layers() if loras else {}
+        for index, use in enumerate(loras):
+            try:
+                lora.check(lora.read(use.path), layers, backend.name)
+            except UserError as error:
+                if self.loras is None:
+                    raise self.timeline.source.error(("lora", index), str(error)) from error
+                raise UserError(f"--lora: {error}") from error
+        return loras
+
     def plan(self, backend: Backend) -> RenderPlan:
         """Raises UserError for what this model cannot do."""
-        return plan(self.timeline, backend, self.overrides, self.start, self.pictures)
+        return plan(self.timeline, backend, self.overrides, self.start, self.pictures, self.loras)
 
     def content(self) -> dict[str, Any]:
         """For ``request.json``: plain data; a model's folder by its whole path."""
@@ -106,6 +121,9 @@ class Request:
             "start": None if self.start is None else self.start.content(),
             "pictures": None if self.pictures is None else {str(k): v for k, v in self.pictures.items()},
             "extension": None if self.extension is None else self.extension.content(),
+            "loras": None
+            if self.loras is None
+            else [asdict(use) | {"path": str(use.path)} for use in self.loras],
         }
 
     @staticmethod
@@ -125,6 +143,8 @@ class Request:
             start=None if content["start"] is None else Start.of(content["start"]),
             pictures=content["pictures"] and {int(k): v for k, v in content["pictures"].items()},
             extension=None if content["extension"] is None else Extension.of(content["extension"]),
+            # Before there were LoRAs, there was no such key.
+            loras=None if (loras := content.get("loras")) is None else tuple(map(_lora, loras)),
         )
 
 
@@ -132,6 +152,10 @@ def picture_digests(timeline: Timeline, first: int) -> dict[int, str]:
     """Of the pictures that shots from the ``first`` on start from, by the shot. Raises UserError."""
     files = {shot: picture_of(timeline, shot) for shot in range(first, len(timeline.shots))}
     return {shot: digest_of(file) for shot, file in files.items() if file is not None}
+
+
+def _lora(content: Mapping[str, Any]) -> Lora:
+    return Lora(**{**content, "path": Path(content["path"])})
 
 
 def _number(value: object) -> float | str:

@@ -40,6 +40,8 @@ MAX_CREDITS = 20_000
 MAX_SEED = 2**63 - 1
 MAX_GUIDANCE = 100
 MAX_STEPS = 1000
+MAX_STRENGTH = 10
+"""Of a LoRA, in either direction."""
 
 
 def _one_line(value: object) -> object:
@@ -60,6 +62,14 @@ def _shots(value: object) -> object:
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("needs a list of at least one shot, each beginning with a dash: `- prompt: ...`")
     return tuple(value)
+
+
+def _loras(value: object) -> object:
+    if isinstance(value, str | Mapping):
+        value = (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{show(value)} is no LoRA; write its path, or {{path: my-lora, strength: 0.8}}")
+    return tuple({"path": item} if isinstance(item, str) else item for item in value)
 
 
 def _ending(*endings: str) -> Callable[[str], str]:
@@ -91,6 +101,7 @@ BoardName = Annotated[FileName, AfterValidator(_ending(".html", ".png"))]
 MaybeText = Annotated[str, Field(max_length=MAX_TEXT), BeforeValidator(_one_line)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE), BeforeValidator(_plain_number)]
+Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH), BeforeValidator(_plain_number)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
 Captions = Literal["off", "track", "burn"]
@@ -191,6 +202,23 @@ class Output(BaseModel):
     )
 
 
+class LoraUse(BaseModel):
+    """A LoRA that the film is rendered with."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    path: FileName = Field(
+        description="The LoRA's folder, or its safetensors file. Relative to the timeline's folder."
+    )
+    strength: Strength = Field(default=1.0, description="How strongly it acts: 1 as it was trained.")
+
+
+LoraUses = Annotated[
+    tuple[LoraUse, ...],
+    BeforeValidator(_loras, json_schema_input_type=FileName | LoraUse | list[FileName | LoraUse]),
+]
+
+
 class Timeline(BaseModel):
     """A film as a person wrote it. Keys left out are None: the model's defaults come in with the plan."""
 
@@ -199,6 +227,10 @@ class Timeline(BaseModel):
     title: Text | None = Field(default=None, description="The film's title, written into the file.")
     model: Text | None = Field(
         default=None, description="A model's name, or a checkpoint's folder (with a slash)."
+    )
+    lora: LoraUses | None = Field(
+        default=None,
+        description="A LoRA that changes what the model makes: its path, or a list of `path` and `strength`.",
     )
     size: Size | None = Field(
         default=None, description="[width, height] of the model's own picture, in pixels."
@@ -253,6 +285,11 @@ class Timeline(BaseModel):
     def picture_of(self, shot: int) -> Path | None:
         """The picture in a shot's own ``image``, if any. (``start_from`` may be one for the first.)"""
         return self._path(self.shots[shot].image)
+
+    def lora_paths(self) -> list[tuple[Path, float]]:
+        """The LoRAs' folders or files, and their strengths."""
+        folder = self._source.folder
+        return [(folder / os.path.expanduser(use.path), use.strength) for use in self.lora or ()]
 
     def edit(self) -> Edit:
         """What is done to the film once it is rendered. Raises UserError where its credits cannot be read."""
@@ -349,15 +386,15 @@ _KEYS: Mapping[str, Mapping[str, Any]] = {
     "the film": Timeline.model_fields,
     "a shot": Shot.model_fields,
     "output": Output.model_fields,
+    "a LoRA": LoraUse.model_fields,
 }
 
 
 def _explain(error: ErrorDetails) -> str:
     """A validation error in one clause: what is wrong, and the nearest fix."""
     path, given, limits = error["loc"], error["input"], error.get("ctx", {})
-    owner = (
-        "output" if path[0] == "output" else "a shot" if path[0] == "shots" and len(path) > 1 else "the film"
-    )
+    below = {"output": "output", "shots": "a shot", "lora": "a LoRA"} if len(path) > 1 else {}
+    owner = below.get(str(path[0]), "the film")
     match error["type"]:
         case "value_error":
             return str(limits["error"])

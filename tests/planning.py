@@ -62,6 +62,9 @@ class PlanBackend:
     def with_random_weights(self) -> PlanBackend:
         return self
 
+    def lora_layers(self) -> dict[str, tuple[int, int]]:
+        return {}
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
         return [Rung(RESIDENT, self.memory, "everything stays in memory")]
 

@@ -19,7 +19,7 @@ HEAVY |= {"moviepy", "xformers", "ray", "scenedetect", "matplotlib", "PIL", "hug
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("timeline", "document", "times"),
-    ("backends", "memory", "plugins", "downloads", "digests"),
+    ("backends", "memory", "plugins", "lora", "downloads", "digests"),
     ("methods",),
     (
         "plan",
@@ -40,8 +40,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("video", "backends.*"),
     ("editing",),
     ("joining", "takes", "cleaning", "verifying", "finishing", "clips", "extending", "rendering"),
-    ("benchmarks",),
     ("training",),
+    ("benchmarks",),
     ("commands",),
     ("cli",),
     ("__main__", "__init__"),

@@ -122,6 +122,14 @@ SHOT = "shots: [{prompt: a boat, seconds: 2}]\n"
         ("shots:\n  - prompt: a\n    start_from: a.mp4\n", "f.yaml:3: shots[0].start_from: is a key of the film, not of a shot"),
         ("shots:\n  - prompt: a\n  - prompt: b\n    image: b.png\n", "f.yaml:4: shots[1].image: this shot flows on from the one before it; add `cut: true` to begin anew from a picture"),
         ("start_from: a.mp4\nshots:\n  - {prompt: a, image: a.png}\n", "f.yaml:1: start_from: the first shot has an `image` already; leave one of the two out"),
+        ("lora: 7\n" + SHOT, "f.yaml:1: lora: 7 is no LoRA; write its path, or {path: my-lora, strength: 0.8}"),
+        ("lora:\n" + SHOT, "f.yaml:1: lora: is empty; give it a value or leave the key out"),
+        ("lora: ['']\n" + SHOT, "f.yaml:1: lora[0].path: is empty; write what it should say"),
+        ("lora:\n  - a\n  - 7\n" + SHOT, "f.yaml:3: lora[1]: 7 is not a mapping of keys"),
+        ("lora:\n  - {path: a, strength: 11}\n" + SHOT, "f.yaml:2: lora[0].strength: 11 is too large; at most 10"),
+        ("lora:\n  - path: a\n    strength: strong\n" + SHOT, "f.yaml:3: lora[0].strength: 'strong' is not a number"),
+        ("lora: {path: a, weight: 2}\n" + SHOT, "f.yaml:1: lora[0].weight: is no key of a LoRA; the keys of a LoRA: path, strength"),
+        ("lora: {strength: 2}\n" + SHOT, "f.yaml:1: lora[0].path: is missing"),
         (SHOT + "image: a.png\n", "f.yaml:2: image: is a key of a shot, not of the film"),
         (SHOT + "start_from: [a.mp4]\n", "f.yaml:2: start_from: ['a.mp4'] is not text"),
         (SHOT + "output: {captions: true}\n", "f.yaml:2: output.captions: true is none of off, track, burn"),
@@ -266,7 +274,7 @@ def test_plain_data_is_a_timeline_as_well() -> None:
 def test_the_schema_describes_every_key() -> None:
     schema = json_schema()
     tables = [schema, *schema["$defs"].values()]
-    assert [len(table["properties"]) for table in tables] == [15, 12, 11]
+    assert [len(table["properties"]) for table in tables] == [16, 2, 12, 11]
     for table in tables:
         assert table["additionalProperties"] is False
         for key, described in table["properties"].items():
@@ -280,7 +288,7 @@ def test_the_schema_describes_every_key() -> None:
     assert schema["properties"]["seed"]["maximum"] == 2**63 - 1
     assert set(schema["properties"]) == {
         *("model", "size", "fps", "seed", "steps", "window", "method", "style", "negative", "guidance"),
-        *("start_from", "output", "model_options", "title", "shots"),
+        *("lora", "start_from", "output", "model_options", "title", "shots"),
     }
     assert set(schema["$defs"]["Shot"]["properties"]) == {
         *("prompt", "seconds", "at", "until", "blend_seconds", "cut", "negative", "guidance", "seed"),

@@ -20,13 +20,16 @@ from typing import Any
 
 import torch
 from einops import rearrange, reduce, repeat
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from longvid.backends import (
     RESIDENT,
     Carry,
     FilmSpec,
     Geometry,
+    Lora,
     Process,
     Prompts,
     Rung,
@@ -34,7 +37,9 @@ from longvid.backends import (
 )
 from longvid.downloads import Download
 from longvid.errors import UserError
+from longvid.files import checksum, write_backend, write_tensors, written_over
 from longvid.guidance import PromptText
+from longvid.lora import adapting, layers
 from longvid.processes import RectifiedFlow
 
 SPEC = FilmSpec((24, 16), Fraction(12), 4, {})
@@ -42,6 +47,8 @@ RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
 LATENT_FRAMES = 4
 WIDTH = 8
+WEIGHTS = "network.safetensors"
+"""In a folder of one's own; without one, the weights are made anew."""
 
 
 def hashed(name: str, *shape: int) -> Tensor:
@@ -106,6 +113,9 @@ class TinyBackend:
     def with_random_weights(self) -> TinyBackend:
         return self
 
+    def lora_layers(self) -> dict[str, tuple[int, int]]:
+        return layers(TinyNetwork(1))
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> Sequence[Rung]:
         return self.ladder or [
             Rung(RESIDENT, 1000 * spec.size[0] * spec.size[1], "everything stays in memory")
@@ -113,12 +123,13 @@ class TinyBackend:
 
     def for_film(self, spec: FilmSpec, runtime: Runtime) -> TinyFilm:
         self.check_options(spec.options)
-        return TinyFilm(self, float(spec.options.get("gain", 1)), runtime.device, runtime.dtype)
+        gain = float(spec.options.get("gain", 1))
+        return TinyFilm(self, gain, runtime.device, runtime.dtype, spec.loras)
 
 
 def backend(folder: Path | None) -> TinyBackend:
     """The entry point's shape."""
-    return TinyBackend()
+    return TinyBackend() if folder is None else TinyBackend(folder=folder)
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,7 @@ class TinyFilm:
     gain: float
     device: torch.device
     dtype: torch.dtype
+    loras: tuple[Lora, ...] = ()
 
     @property
     def process(self) -> Process:
@@ -143,14 +155,28 @@ class TinyFilm:
         return PromptText.of(prompts, nulls, negatives, mix).to(self.device)
 
     def denoiser(self) -> TinyDenoiser:
-        return TinyDenoiser(self.gain, self.device, self.dtype)
+        return TinyDenoiser(self.network(), self.device, self.dtype)
+
+    def trainee(self) -> TinyTrainee:
+        return TinyTrainee(self, self.network().to(self.device))
+
+    def network(self) -> TinyNetwork:
+        """Of its weights, and what LoRAs make of them."""
+        network = TinyNetwork(self.gain)
+        adapted = adapting(self.loras, layers(network), self.backend.name)
+        own = self.backend.folder / WEIGHTS
+        weights = load_file(own) if own.exists() else network.state_dict()
+        network.load_state_dict({name: adapted(name, weight) for name, weight in weights.items()})
+        return network
 
     def codec(self) -> TinyCodec:
         return TinyCodec(self.backend.causal, self.backend.held_frames)
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"tiny gain={self.gain}".encode()).hexdigest()
+        own = self.backend.folder / WEIGHTS
+        weights = f" {checksum(own)}" if own.exists() else ""
+        return hashlib.sha256(f"tiny gain={self.gain}{weights}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -174,36 +200,84 @@ class TinyTextEncoder:
         return ""
 
 
-class TinyDenoiser:
-    def __init__(self, gain: float, device: torch.device, dtype: torch.dtype) -> None:
-        def weight(name: str, *shape: int) -> Tensor:
-            return hashed(f"tiny/{name}", *shape).to(device, dtype)
+class TinyBlock(nn.Module):
+    """A frame mixes with its neighbours, then hears its words."""
 
-        self.dtype = dtype
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, hidden: Tensor, heard: Tensor, mix: Tensor) -> Tensor:
+        """hidden [b d f h w]; heard [b p d], the mean word of each prompt; mix [b f p]."""
+        frames = torch.arange(hidden.shape[2], device=hidden.device)
+        nearness = (-(frames[:, None] - frames).abs().to(hidden.dtype)).softmax(dim=1)
+        hidden = hidden + torch.einsum("fg,bdghw->bdfhw", nearness, hidden)
+        # Cross-attention, reduced to the mean word through one map; a blend mixes its outputs.
+        told = torch.stack([shares @ self.query(words) for words, shares in zip(heard, mix, strict=True)])
+        return hidden + rearrange(told, "b f d -> b d f 1 1")
+
+
+class TinyNetwork(nn.Module):
+    def __init__(self, gain: float) -> None:
+        super().__init__()
         self.gain = gain
-        self.enter = weight("enter", WIDTH, 3) / 2
-        self.time = weight("time", WIDTH)
-        self.query = weight("query", WIDTH, WIDTH) / 4
-        self.leave = weight("leave", 3, WIDTH) / 5
+        self.enter = nn.Parameter(hashed("tiny/enter", WIDTH, 3) / 2)
+        self.time = nn.Parameter(hashed("tiny/time", WIDTH))
+        self.blocks = nn.ModuleList([TinyBlock()])
+        self.leave = nn.Parameter(hashed("tiny/leave", 3, WIDTH) / 5)
+        with torch.no_grad():
+            self.blocks[0].query.weight.copy_(hashed("tiny/query", WIDTH, WIDTH).T / 4)
+
+    def forward(self, x: Tensor, t: Tensor, heard: Tensor, mix: Tensor) -> Tensor:
+        """v = (x - clean) / t with a clean estimate in (-1, 1): exact where the network knows the picture."""
+        times = rearrange(t, "b f -> b 1 f 1 1")
+        hidden = torch.einsum("dc,bcfhw->bdfhw", self.enter, x) + self.time[:, None, None, None] * times
+        hidden = hidden.tanh()
+        for block in self.blocks:
+            hidden = block(hidden, heard, mix)
+        clean = torch.einsum("cd,bdfhw->bcfhw", self.leave, hidden).mul(self.gain).tanh()
+        return (x - clean) / times.clamp(min=1 / 64)
+
+
+def listen(text: PromptText, frames: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The mean word of each prompt [p d], and each frame's shares of them [f p]."""
+    words, mask = text.prompts.embeddings.to(dtype), text.prompts.mask[..., None].to(dtype)
+    mix = repeat(text.mix.to(dtype), "k p -> (k l) p", l=frames // len(text.mix))
+    return (words * mask).sum(1) / mask.sum(1).clamp(min=1), mix
+
+
+class TinyDenoiser:
+    def __init__(self, network: TinyNetwork, device: torch.device, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.network = network.to(device, dtype).requires_grad_(False)
 
     def __call__(self, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
-        """v = (x - clean) / t with a clean estimate in (-1, 1): exact where the network knows the picture."""
-        noisy, times = x.to(self.dtype), rearrange(t, "b f -> b 1 f 1 1").to(self.dtype)
-        hidden = torch.einsum("dc,bcfhw->bdfhw", self.enter, noisy) + self.time[:, None, None, None] * times
-        hidden = hidden.tanh()
+        heard, mix = listen(text, x.shape[2], self.dtype)
+        noisy, times = x.to(self.dtype), t.to(self.dtype)
+        return self.network(noisy, times, heard[None], mix[None]).to(x.dtype)
 
-        frames = torch.arange(x.shape[2], device=x.device)
-        nearness = (-(frames[:, None] - frames).abs().to(self.dtype)).softmax(dim=1)
-        hidden = hidden + torch.einsum("fg,bdghw->bdfhw", nearness, hidden)
 
-        # Cross-attention, reduced to the mean word through one map; a blend mixes its outputs.
-        words, mask = text.prompts.embeddings.to(self.dtype), text.prompts.mask[..., None].to(self.dtype)
-        heard = (words * mask).sum(1) / mask.sum(1).clamp(min=1) @ self.query
-        told = repeat(text.mix.to(self.dtype) @ heard, "k d -> d (k l)", l=x.shape[2] // len(text.mix))
-        hidden = hidden + told[:, :, None, None]
+@dataclass(frozen=True, eq=False)
+class TinyTrainee:
+    film: TinyFilm
+    network: TinyNetwork
+    lora_targets: tuple[str, ...] = ("query",)
 
-        clean = torch.einsum("cd,bdfhw->bcfhw", self.leave, hidden).mul(self.gain).tanh()
-        return ((noisy - clean) / times.clamp(min=1 / 64)).to(x.dtype)
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        return tuple(self.network.blocks)
+
+    def predict(self, network: nn.Module, x: Tensor, t: Tensor, texts: Sequence[PromptText]) -> Tensor:
+        heard, mixes = zip(*(listen(text, x.shape[2], x.dtype) for text in texts), strict=True)
+        prompts = max(len(words) for words in heard)
+        padded = torch.stack([F.pad(words, (0, 0, 0, prompts - len(words))) for words in heard])
+        mix = torch.stack([F.pad(mix, (0, prompts - mix.shape[1])) for mix in mixes])
+        return network(x, t, padded, mix)
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / WEIGHTS, written_over(self.film.network().state_dict(), weights))
+        write_backend(folder, self.film.backend.name)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from longvid.downloads import Download
 
@@ -154,8 +154,46 @@ class Process(Protocol):
         """noise - clean, as the network's prediction at (x, t) has them: the path's direction."""
         ...
 
+    def target(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should have predicted at (add_noise(clean, noise, t), t): training's target."""
+        ...
+
     def step(self, x: Tensor, slope: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x moved along the slope from t to t_next."""
+        ...
+
+
+class Trainee(Protocol):
+    """A film's network as training has it, on the film's device, all parameters in float32, in train mode."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What an optimizer, DDP, FSDP and LoRA get. A parameter that asks for no gradient is not trained."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """Its repeated parts, of one class: gradient checkpointing recomputes and FSDP shards one at a time."""
+        ...
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]:
+        """The last parts of the names of the linear layers that a LoRA adapts unless told otherwise."""
+        ...
+
+    def predict(self, network: nn.Module, x: Tensor, t: Tensor, texts: Sequence[Any]) -> Tensor:
+        """The prediction [b c f h w], with gradients, for noisy latents x [b c f h w] at times t [b f].
+
+        ``network``: this trainee's, however it is wrapped by now; it is called once, through its forward.
+        ``texts``: one Text a sample, over the units of x, as the same film's `text` made it.
+        """
+        ...
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write the model with these weights, by the names of `network`, as a folder that the backend loads.
+
+        Weights that are not named are the model's own, and so is everything else in the folder.
+        """
         ...
 
 
@@ -185,6 +223,10 @@ class Film(Protocol):
 
     def codec(self) -> VideoCodec: ...
 
+    def trainee(self) -> Trainee:
+        """The denoiser's network, loaded anew for training. Raises UserError where there is none to train."""
+        ...
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights and options: a part of every chunk's identity."""
@@ -192,13 +234,25 @@ class Film(Protocol):
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A low-rank adaptation of the network (Hu et al. 2022): its folder or file, how strongly it acts (1: as
+    it was trained), and what its content is known by (`lora.fingerprint`)."""
+
+    path: Path
+    strength: float
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class FilmSpec:
-    """What a model is loaded for: ``size`` (width, height) in pixels, ``fps``, ``window`` K, its options."""
+    """What a model is loaded for: ``size`` (width, height) in pixels, ``fps``, ``window`` K, its options, and
+    the LoRAs that its network's layers take on (`lora.adapting`)."""
 
     size: tuple[int, int]
     fps: Fraction
     window: int
     options: Mapping[str, Any]
+    loras: tuple[Lora, ...] = ()
 
 
 RESIDENT = "resident"
@@ -275,6 +329,13 @@ class Backend(Protocol):
 
         It costs what the real one costs, so that `longvid bench` can measure it; its films are noise. Raises
         UserError where there is no use for it, as the weights come with the package.
+        """
+        ...
+
+    def lora_layers(self) -> Mapping[str, tuple[int, int]]:
+        """The linear layers of the denoiser by name, with their (outputs, inputs), which a LoRA may adapt.
+
+        Without a weight being loaded. Empty where the model takes none: no film of it asks for one then.
         """
         ...
 

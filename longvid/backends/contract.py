@@ -12,10 +12,14 @@ the last layer of an untrained one with more than zeros.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from longvid.backends import (
@@ -33,6 +37,7 @@ from longvid.backends.network_contract import (
     check_denoiser,
     check_starts,
     check_text,
+    check_trainee,
     random_window,
     require,
     require_close,
@@ -40,6 +45,7 @@ from longvid.backends.network_contract import (
 from longvid.denoise import denoise, fresh
 from longvid.errors import UserError
 from longvid.guidance import classifier_free
+from longvid.lora import WEIGHTS, named
 from longvid.methods import METHODS
 from longvid.noise import noise, per_unit
 from longvid.processes import euler
@@ -76,6 +82,8 @@ def check_backend(
         check_starts(film, geometry, size, device)
         check_codec(film.codec(), geometry, size, device)
         check_same_again(film, load(), geometry, size, device)
+        check_loras(backend, spec, runtime)
+    check_trainee(film, geometry, size, device)
     check_independence(film, geometry, size, device)
 
 
@@ -223,6 +231,38 @@ def check_same_again(film: Film, again: Film, geometry: Geometry, size: tuple[in
     )
     require(
         torch.equal(first, second), "loaded twice, the network gives different numbers: are weights random?"
+    )
+
+
+def check_loras(backend: Backend, spec: FilmSpec, runtime: Runtime) -> None:
+    """A LoRA of every layer that may have one is taken on, and with strength 0 changes nothing."""
+    sizes = backend.lora_layers()
+    if not sizes:
+        return
+    x, t = random_window(backend.geometry, spec.size, str(runtime.device), units=1)
+
+    def predicted(spec: FilmSpec) -> Tensor:
+        film = backend.for_film(spec, runtime)
+        text = film.text(film.text_encoder()(PROMPTS[:1]), {}, torch.ones(1, 1))
+        return film.denoiser()(x, t, text)
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / WEIGHTS
+        save_file(
+            {
+                f"{layer}.lora_{side}.weight": noise(0, place, 0, shape) / 10
+                for place, (layer, (outputs, inputs)) in enumerate(sizes.items())
+                for side, shape in (("A", (1, inputs)), ("B", (outputs, 1)))
+            },
+            file,
+        )
+        plain, still, adapted = (
+            predicted(replace(spec, loras=loras)) for loras in ((), (named(file, 0.0),), (named(file, 1.0),))
+        )
+    require(torch.equal(still, plain), "a LoRA of strength 0 changes the network's numbers")
+    require(
+        not torch.equal(adapted, plain),
+        "lora_layers() names layers, and for_film ignores spec.loras: `lora.adapting` makes a weight of each",
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longvid.backends import Film, Geometry, Text
+from longvid.errors import UserError
 from longvid.guidance import starting_from
 from longvid.noise import noise
 
@@ -185,6 +186,58 @@ def check_starts(film: Film, geometry: Geometry, size: tuple[int, int], device: 
         and not torch.equal(behind, starting_from(predict, {0: other})(x, t, (0, 1, 2))),
         "a picture's latent in front of the window changes no prediction, or each picture the same",
     )
+
+
+def check_trainee(film: Film, geometry: Geometry, size: tuple[int, int], device: str) -> None:
+    """What is trained is what films are rendered with, in a batch as alone, and all of it learns."""
+    try:
+        trainee = film.trainee()
+    except UserError as error:
+        require(
+            "\n" not in str(error), f"trainee must say why it cannot be trained in one line, said: {error}"
+        )
+        return
+    network = trainee.network
+    learns = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    require(
+        bool(learns), "trainee.network has no parameter that asks for a gradient; raise UserError instead"
+    )
+    wide = {str(p.dtype) for p in network.parameters() if p.is_floating_point()} - {"torch.float32"}
+    require(not wide, f"trainee.network must be in float32, has parameters in {', '.join(wide)}")
+    require(network.training, "trainee.network must be in train mode")
+    modules = set(network.modules())
+    require(
+        len({type(block) for block in trainee.blocks}) <= 1 and modules >= set(trainee.blocks),
+        "trainee.blocks must be modules of the network, all of one class",
+    )
+    linear = {name.rpartition(".")[2] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+    unknown = sorted(set(trainee.lora_targets) - linear)
+    require(not unknown, f"trainee.lora_targets: the network has no linear layer {', '.join(unknown)}")
+
+    # As a batch has them: a switch of prompts in one sample, one prompt or none in the others.
+    both = film.text_encoder()(PROMPTS)
+    switch = film.text(both, {}, torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    plain = film.text(film.text_encoder()(PROMPTS[1:]), {}, torch.ones(3, 1))
+    texts = (switch, plain, plain.null())
+    x, t = random_window(geometry, size, device, units=3)
+    batch, times = torch.cat([x, -x, x.flip(2)]), torch.cat([t, t.flip(1), t])
+    predicted = trainee.predict(network, batch, times, texts)
+    require(
+        predicted.shape == batch.shape,
+        f"trainee.predict gives {tuple(predicted.shape)} for latents {tuple(batch.shape)}",
+    )
+    predicted.square().mean().backward()
+    idle = [name for name, p in learns.items() if p.grad is None]
+    require(not idle, f"no gradient reaches {', '.join(idle[:3])}; what is not trained must not ask for one")
+    denoiser = film.denoiser()
+    for row, text in enumerate(texts):
+        with torch.no_grad():
+            expected = denoiser(batch[row : row + 1], times[row : row + 1], text)
+        require_close(
+            predicted[row : row + 1].detach(),
+            expected,
+            f"sample {row + 1} of a batch: trainee.predict differs from what the denoiser predicts",
+        )
 
 
 def random_window(

@@ -49,6 +49,10 @@ def bench(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Measure the model without its weights: nothing to pull.")
     ] = False,
+    training: Annotated[
+        bool,
+        typer.Option("--training", help="Measure a step of training instead, beside the bare network."),
+    ] = False,
     seconds: Annotated[int, typer.Option(min=11, max=3600, help="Length of the longer film.")] = 60,
     films: Annotated[
         bool, typer.Option("--films/--no-films", help="Render films too, or measure single steps alone.")
@@ -79,6 +83,9 @@ def bench(
     setup = Setup(model, random_weights, sides(size), device, dtype, compile, threads)
     backend = setup.backend()
     name, geometry = backend.name, backend.geometry
+    if training:
+        bench_training(name, setup, budget_seconds, as_json)
+        return
     planned = setup.plan(seconds)
     asked = windows(latents, geometry)
     every = range(1, min(planned.window + 1, len(planned.units)) + 1)
@@ -96,6 +103,30 @@ def bench(
         typer.echo(json.dumps(facts, indent=2))
     else:
         show_facts(facts)
+
+
+def bench_training(name: str, setup: Setup, budget_seconds: float, as_json: bool) -> None:
+    """Measure and show what a step of training costs more than the network itself."""
+    from longvid.benchmarks import alone
+    from longvid.progress import Loading, showing
+
+    with showing("auto", quiet=as_json) as show:
+        show(Loading(f"timing {name}'s training"))
+        from longvid.benchmarks.training import measure_training
+
+        run = alone(measure_training, setup, budget_seconds)
+    if as_json:
+        facts = {"model": name, "random_weights": setup.random_weights, **asdict(run), "ratio": run.ratio}
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    width, height = run.size
+    threads = "" if run.card else f", {run.threads} thread{'s' * (run.threads > 1)}"
+    print(f"{name}, {width}x{height}, {run.precision} on {run.device}{threads}")
+    print(
+        f"a step of {run.batch} windows of {run.latents} latents, {run.micro_batch} at once: "
+        f"{_seconds(run.seconds)}; the bare network's forward and backward: {_seconds(run.bare_seconds)}; "
+        f"{run.ratio:.2f} times; {run.parameters / 1e6:.3g} M parameters; the best of {run.steps}"
+    )
 
 
 def sides(size: str | None) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longvid.commands import options
-from longvid.commands.render import Progress, Quiet, end, run
+from longvid.commands.render import Progress, Quiet, end, named_loras, run
 from longvid.errors import UserError
 from longvid.starts import Audio, Fit, Handoff
 
@@ -48,6 +48,7 @@ def extend(
     ] = False,
     audio: Annotated[Audio, typer.Option(help="What becomes of the clip's sound.")] = "keep",
     model: options.Model = None,
+    lora: options.Lora = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -81,6 +82,7 @@ def extend(
         if is_own(clip):
             said = {
                 "--model": model,
+                "--lora": lora,
                 "--steps": steps,
                 "--draft": draft,
                 "--native": native,
@@ -107,6 +109,7 @@ def extend(
                 dtype=dtype,
                 compile=compile,
                 handoff=handoff,
+                loras=named_loras(lora),
             )
             way = {"native": native, "fit": fit, "tail_only": tail_only, "audio": audio}
             request = clip_request(clip, longer, asked, way)

@@ -19,6 +19,14 @@ Guidance = Annotated[
 ]
 Method = Annotated[str | None, typer.Option(help="How the window moves, such as progressive.")]
 Draft = Annotated[bool, typer.Option("--draft", help="Half the steps, with the same noise: a quick look.")]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="PATH[:STRENGTH]",
+        help="A LoRA's folder or safetensors file, in place of the timeline's; may be given again.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from longvid.commands import options
+from longvid.commands.render import named_loras
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,7 @@ def plan(
     file: options.File,
     as_json: options.Json = False,
     model: options.Model = None,
+    lora: options.Lora = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -41,7 +43,7 @@ def plan(
     from longvid.settings import Overrides
 
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
-    request = Request(timeline.load(file), model, overrides)
+    request = Request(timeline.load(file), model, overrides, loras=named_loras(lora))
     choice = request.choose()
     made = request.settled(choice.backend).plan(choice.backend)
     cost = measurements.estimate(made)
@@ -170,6 +172,8 @@ def show(
         f"{width}x{height}{shown_at}, {float(plan.fps):g} frames a second, seed {plan.seed}, {plan.method}, "
         f"{plan.steps} steps, window of {plan.window} chunks"
     )
+    for lora in plan.loras:
+        console.print(f"LoRA {lora.path} at strength {lora.strength:g}")
     console.print(table)
     console.print(
         f"{clock(plan.frames / plan.fps)} of film: {plan.frames} frames, {len(plan.units)} chunks, "

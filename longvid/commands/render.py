@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from longvid.errors import RenderError, UserError
 from longvid.progress import Choice, Done
 
 if TYPE_CHECKING:
-    from longvid.backends import Backend
+    from longvid.backends import Backend, Lora
     from longvid.plan import RenderPlan
     from longvid.progress import ChunkSaved, Event, Noted, Show
     from longvid.request import Request
@@ -40,6 +40,7 @@ def render(
         typer.Option("--output", "-o", help="The film; left out: the timeline's name + .mp4, here."),
     ] = None,
     model: options.Model = None,
+    lora: options.Lora = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -97,7 +98,8 @@ def render(
             branch_at=branch_at,
             branch_seed=branch_seed,
         )
-        return Request(timeline.load(file), model, overrides, device, dtype, compile)
+        loras = named_loras(lora)
+        return Request(timeline.load(file), model, overrides, device, dtype, compile, loras=loras)
 
     with showing(progress, quiet) as show:
         film, code = run(
@@ -112,6 +114,16 @@ def render(
             watched=file if watch else None,
         )
     end(film, code)
+
+
+def named_loras(written: Sequence[str] | None) -> tuple[Lora, ...] | None:
+    """What --lora names; None where it was not given. Raises UserError."""
+    from longvid.lora import parse
+
+    try:
+        return tuple(map(parse, written)) if written else None
+    except UserError as error:
+        raise UserError(f"--lora: {error}") from error
 
 
 def resume(

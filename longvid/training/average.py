@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +17,29 @@ def copy_weights(network: nn.Module) -> Weights:
 
 
 @torch.no_grad()
-def update_average(average: Weights, network: nn.Module, step: int, keep: float) -> None:
-    """Move the average towards the network after `step` (from 0): it keeps (1 + step) / (10 + step) of itself
+def update_average(
+    average: Weights, weights: nn.Module | Mapping[str, Tensor], step: int, keep: float
+) -> None:
+    """Move the average towards the weights after `step` (from 0): it keeps (1 + step) / (10 + step) of itself
     at first, so that early steps are soon forgotten, and `keep` at most."""
     kept = min(keep, (1 + step) / (10 + step))
-    for name, value in network.state_dict().items():
-        average[name].lerp_(value, 1 - kept)
+    new = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    torch._foreach_lerp_(list(average.values()), [new[name] for name in average], 1 - kept)
+
+
+@contextmanager
+def swapped(average: Weights, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """The weights and their average in each other's place, while this lasts; one tensor more in memory."""
+
+    @torch.no_grad()
+    def swap() -> None:
+        for name, weight in weights.items():
+            before = weight.detach().clone()
+            weight.copy_(average[name])
+            average[name].copy_(before)
+
+    swap()
+    try:
+        yield
+    finally:
+        swap()

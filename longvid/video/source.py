@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -181,8 +181,19 @@ def frames(source: Source, start_frame: int = 0, end_frame: int | None = None) -
     end_frame = source.frames if end_frame is None else min(end_frame, source.frames)
     if start_frame < 0:
         raise ValueError(f"a source has no frame {start_frame}")
-    if start_frame >= end_frame:
+    yield from at(source, range(start_frame, end_frame))
+
+
+def at(source: Source, places: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
+    """The frames [h w 3] that have these numbers, which do not fall, one at a time, by seeking to the first.
+
+    As ``frames``; those between them are decoded, and no more is done to them.
+    """
+    wanted = iter(places)
+    place = next(wanted, None)
+    if place is None:
         return
+    begin = place / source.fps
     width, height = source.size[::-1] if source.orientation.swapped else source.size
     reformatter = VideoReformatter()
 
@@ -193,28 +204,33 @@ def frames(source: Source, start_frame: int = 0, end_frame: int | None = None) -
             raise UserError(f"{source.path}: {UNDECODABLE}") from error
 
     held: av.VideoFrame | None = None
-    index = start_frame
     for time, frame in decoded_from(
-        source.path, source.stream, source.start, start_frame / source.fps, interlaced=source.interlaced
+        source.path, source.stream, source.start, begin, interlaced=source.interlaced
     ):
-        place = round_half_up((time - source.start) * source.fps)
-        if time < source.start + source.seconds:
-            place = min(place, source.frames - 1)  # a short last frame is shown all the same
-        if held is not None and place > index:
+        following = place_of(source, time)
+        if held is not None and following > place:
             pixels = shown(held)
-            while index < min(place, end_frame):
+            while place < following:
                 yield pixels
-                index += 1
-            if index == end_frame:
-                return
+                place = next(wanted, None)
+                if place is None:
+                    return
         held = frame
     if held is None:
-        at = clock(start_frame / source.fps)
-        raise UserError(f"{source.path}: cannot be decoded at {at}: damaged; copy it again or cut that part")
+        raise UserError(
+            f"{source.path}: cannot be decoded at {clock(begin)}: damaged; copy it again or cut that part"
+        )
     pixels = shown(held)
-    while index < end_frame:
+    while place is not None:
         yield pixels
-        index += 1
+        place = next(wanted, None)
+
+
+def place_of(source: Source, time: Fraction) -> int:
+    """The number of the frame from which on the file's frame of this ``time``, on its own clock, is shown."""
+    place = round_half_up((time - source.start) * source.fps)
+    # A short last frame is shown all the same.
+    return min(place, source.frames - 1) if time < source.start + source.seconds else place
 
 
 def last(source: Source, count: int, fps: Fraction) -> Iterator[NDArray[np.uint8]]:
@@ -229,8 +245,7 @@ def last(source: Source, count: int, fps: Fraction) -> Iterator[NDArray[np.uint8
             f"{source.path}: lasts {length(end)}, and {length(count / fps)} are needed to go on from; "
             "name a longer clip, or start from a picture"
         )
-    shown = frames(source, places[0], places[-1] + 1)
-    return (frame for place, frame in enumerate(shown, places[0]) for _ in range(places.count(place)))
+    return at(source, places)
 
 
 def picture(source: Source) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from diffusers.models import AutoencoderKLWan, SkyReelsV2Transformer3DModel
@@ -69,6 +69,9 @@ class SkyReels:
     def with_random_weights(self) -> SkyReels:
         return self
 
+    def lora_layers(self) -> dict[str, tuple[int, int]]:
+        return {}
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
         return [Rung(RESIDENT, None, "everything stays in memory")]
 
@@ -113,6 +116,9 @@ class SkyReelsFilm:
             torch.manual_seed(1)
             vae = AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
         return WanCodec(vae.eval().requires_grad_(False).to(self.device))
+
+    def trainee(self) -> NoReturn:
+        raise UserError("this network is random, and stays so")
 
     @cached_property
     def _transformer(self) -> SkyReelsV2Transformer3DModel:

@@ -16,7 +16,7 @@ from longvid.guidance import PromptText
 from longvid.noise import noise
 from longvid.processes import DDIM, RectifiedFlow
 from tests.backends.skyreels import SkyReels
-from tests.tiny import RUNTIME, TinyBackend, TinyCodec, TinyDenoiser, TinyFilm, TinyTextEncoder
+from tests.tiny import RUNTIME, TinyBackend, TinyCodec, TinyDenoiser, TinyFilm, TinyNetwork, TinyTextEncoder
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,8 @@ def test_pictures_of_the_tiny_codecs_and_of_a_causal_vae() -> None:
 
 denoise = TinyDenoiser.__call__
 decode, encode, encode_picture = TinyCodec.decode, TinyCodec.encode, TinyCodec.encode_picture
-read, text = TinyTextEncoder.__call__, TinyFilm.text
+read, text, for_units = TinyTextEncoder.__call__, TinyFilm.text, PromptText.for_units
+network = TinyFilm.network
 
 
 def remembering(self: TinyCodec, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
@@ -99,7 +100,11 @@ def in_one_batch(self: TinyTextEncoder, prompts: Sequence[str]) -> Prompts:
 
 
 def of_the_whole_film(self: PromptText, units: Sequence[int]) -> PromptText:
-    return replace(self, mix=self.mix[: len(units)])
+    return for_units(self, range(len(units)))
+
+
+def at_full_strength(self: TinyFilm) -> TinyNetwork:
+    return network(replace(self, loras=tuple(replace(lora, strength=1.0) for lora in self.loras)))
 
 
 def of_mean_prompt(self: TinyDenoiser, x: Tensor, t: Tensor, text: PromptText) -> Tensor:
@@ -141,6 +146,18 @@ BROKEN: dict[str, tuple[type, str, Any, str]] = {
         "geometry",
         replace(TinyBackend().geometry, sizes=((24, 18),)),
         "24x18 is not a multiple of pixel_stride 4",
+    ),
+    "no LoRA is taken on": (
+        TinyFilm,
+        "network",
+        lambda self: TinyNetwork(self.gain),
+        "lora_layers() names layers, and for_film ignores spec.loras",
+    ),
+    "a LoRA of strength 0 acts": (
+        TinyFilm,
+        "network",
+        at_full_strength,
+        "a LoRA of strength 0 changes the network's numbers",
     ),
     "any option goes": (
         TinyBackend,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from longvid.errors import UserError
 from longvid.methods import METHODS
-from longvid.training.windows import SHARES, Window, draw_times, draw_window
+from longvid.training.windows import SHARES, Window, draw_times, draw_window, jitter, latent_times
 
 K, S, LATENTS = 4, 16, 2
 
@@ -66,3 +67,35 @@ def test_shares_of_windows() -> None:
     assert np.mean([w.context for w in runs if w.first > 0]) == pytest.approx(0.5, abs=0.025)
     assert {(w.first, w.noisy) for w in runs} == {(a, n) for a in range(K) for n in range(1, K - a + 1)}
     assert all(w.context == (w.kind == "prefix") for w in drawn if w.kind != "progressive")
+
+
+def test_a_shifted_window_stays_between_clean_and_almost_noise() -> None:
+    levels = torch.tensor([[0.25, 1.0]]).expand(3, -1)
+    moved = jitter(levels, torch.tensor([[-9.0], [0.0], [9.0]]), steps=4)
+    expected = [[0, 0.1], [0.25, 0.999], [0.999, 0.999]]
+    torch.testing.assert_close(moved, torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+def test_the_schedule_is_of_levels_and_context_stays_clean() -> None:
+    levels = torch.tensor([[0.5, 0.9]])
+    assert latent_times(levels, 2, lambda level: level / 2).tolist() == [[0, 0, 0.25, pytest.approx(0.45)]]
+
+
+def test_no_window_is_longer_than_the_longest_sequence() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_window(rng, K, SHARES, longest=2) for _ in range(400)]
+    assert {window.chunks for window in drawn} == {1, 2}
+    assert {window.kind for window in drawn} == set(SHARES)
+    alone = [draw_window(rng, K, SHARES, longest=1) for _ in range(200)]
+    assert {(window.noisy, window.context) for window in alone} == {(1, False)}
+
+
+def test_a_share_of_nothing_is_never_drawn() -> None:
+    rng = np.random.default_rng(0)
+    kinds = {draw_window(rng, K, {"progressive": 0, "uniform": 2.0}).kind for _ in range(50)}
+    assert kinds == {"uniform"}
+
+
+def test_a_prefix_needs_two_chunks() -> None:
+    with pytest.raises(UserError, match="has 1 chunk; a clean prefix needs one behind it"):
+        draw_window(np.random.default_rng(0), K, {"prefix": 1.0}, longest=1)

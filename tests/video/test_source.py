@@ -310,6 +310,14 @@ def test_interlaced_frames_become_whole_ones(tmp_path):
     assert np.array_equal(np.stack(list(source.last(found, 4, Fraction(25)))), np.stack(whole[-4:]))
 
 
+def test_frames_by_their_numbers_which_may_come_again(tmp_path):
+    found = source.probe(clip(tmp_path / "clip.mp4", frames=30, options={"g": "10"}))
+    numbers = [3, 3, 7, 18, 19, 29, 29]
+    assert [which(frame) for frame in source.at(found, numbers)] == numbers
+    assert [which(frame) for frame in source.at(found, range(25, 30))] == [25, 26, 27, 28, 29]
+    assert list(source.at(found, [])) == []
+
+
 def test_last_takes_what_is_shown_at_another_rate(tmp_path):
     found = source.probe(clip(tmp_path / "a.mp4", frames=25))
     assert [which(frame) for frame in source.last(found, 5, Fraction(5))] == [0, 5, 10, 15, 20]

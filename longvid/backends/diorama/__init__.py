@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from longvid.backends.diorama.film import DioramaFilm
     from longvid.downloads import Download
 
+NAME = "diorama"
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
@@ -45,7 +46,7 @@ class Diorama:
     """The backend over a folder of weights, the package's own by default."""
 
     folder: Path = WEIGHTS
-    name: str = "diorama"
+    name: str = NAME
     licence: str = "Apache-2.0, as longvid itself"
     geometry: Geometry = GEOMETRY
     downloads: tuple[Download, ...] = ()
@@ -70,13 +71,18 @@ class Diorama:
     def with_random_weights(self) -> Diorama:
         raise UserError("--random-weights: diorama's own come with longvid; leave it out")
 
+    def lora_layers(self) -> Mapping[str, tuple[int, int]]:
+        from longvid.backends.diorama.film import linear_layers
+
+        return linear_layers(self.folder)
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> list[Rung]:
         return [Rung(RESIDENT, PEAK_BYTES, "everything stays in memory")]
 
     def for_film(self, spec: FilmSpec, runtime: Runtime) -> DioramaFilm:
         from longvid.backends.diorama.film import DioramaFilm
 
-        return DioramaFilm.load(self.folder, runtime)
+        return DioramaFilm.load(self.folder, runtime, spec.loras)
 
 
 def backend(folder: Path | None) -> Diorama:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -13,13 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from longvid.backends import Carry, Prompts, Runtime
-from longvid.backends.diorama import FILES
+from longvid.backends import Carry, Lora, Prompts, Runtime
+from longvid.backends.diorama import FILES, NAME
 from longvid.backends.diorama.codec import LATENT_FRAMES, Codec, ease
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.text import AttributeEncoder, tokenize
+from longvid.backends.diorama.trainee import DioramaTrainee
 from longvid.errors import UserError
 from longvid.guidance import PromptText
+from longvid.lora import adapting, layers
 from longvid.processes import RectifiedFlow
 
 
@@ -82,15 +85,16 @@ class DioramaFilm:
     runtime: Runtime
     process: RectifiedFlow
     fingerprint: str
+    loras: tuple[Lora, ...] = ()
 
     @staticmethod
-    def load(weights: Path, runtime: Runtime) -> DioramaFilm:
+    def load(weights: Path, runtime: Runtime, loras: tuple[Lora, ...] = ()) -> DioramaFilm:
         digest = hashlib.sha256()
         for name in FILES:
             if not (weights / name).is_file():
                 raise UserError(f"{weights}: no {name} there; a diorama folder holds {', '.join(FILES)}")
             digest.update(hashlib.sha256((weights / name).read_bytes()).digest())
-        return DioramaFilm(weights, runtime, RectifiedFlow(), digest.hexdigest())
+        return DioramaFilm(weights, runtime, RectifiedFlow(), digest.hexdigest(), loras)
 
     def schedule(self, level: Tensor) -> Tensor:
         return level
@@ -101,16 +105,32 @@ class DioramaFilm:
         return DioramaTextEncoder(network.eval())
 
     def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> PromptText:
-        nulls = self.text_encoder()([""] * len(prompts.embeddings))
+        count, null = len(prompts.mask), self.null
+        nulls = Prompts(null.embeddings.expand(count, -1, -1), null.mask.expand(count, -1))
         return PromptText.of(prompts, nulls, negatives, mix).to(self.runtime.device)
 
+    @cached_property
+    def null(self) -> Prompts:
+        """The null prompt, once: training asks for a text at every step."""
+        return self.text_encoder()([""])
+
     def denoiser(self) -> DioramaDenoiser:
-        network = empty_denoiser(self.weights)
-        network.load_state_dict(load_file(self.weights / "denoiser.safetensors"))
+        network = self._network()
         if self.runtime.compile:
             for block in network.blocks:
                 block.compile()
         return DioramaDenoiser(network.to(self.runtime.device).eval(), self.runtime.dtype)
+
+    def trainee(self) -> DioramaTrainee:
+        return DioramaTrainee(self, self._network().to(self.runtime.device).train())
+
+    def _network(self) -> Denoiser:
+        """The denoiser with its weights, and what LoRAs make of them."""
+        network = empty_denoiser(self.weights)
+        adapted = adapting(self.loras, linear_layers(self.weights), NAME)
+        stored = load_file(self.weights / "denoiser.safetensors")
+        network.load_state_dict({name: adapted(name, weight) for name, weight in stored.items()})
+        return network
 
     def codec(self) -> DioramaCodec:
         network = Codec()
@@ -122,6 +142,12 @@ def empty_denoiser(weights: Path) -> Denoiser:
     """The network of the size that its weights' header says, untrained."""
     with safe_open(weights / "denoiser.safetensors", "pt") as file:
         return Denoiser(DenoiserSize.from_metadata(file.metadata()))
+
+
+def linear_layers(weights: Path) -> dict[str, tuple[int, int]]:
+    """(outputs, inputs) of the denoiser's linear layers by name."""
+    with torch.device("meta"):
+        return layers(empty_denoiser(weights))
 
 
 def check_weights(weights: Path) -> list[str]:

@@ -102,6 +102,12 @@ class OpenSora:
     def with_random_weights(self) -> OpenSora:
         return replace(self, random=True)
 
+    def lora_layers(self) -> Mapping[str, tuple[int, int]]:
+        from longvid.backends.opensora.film import linear_layers
+
+        # Which may lack its files: then the published sizes are meant.
+        return linear_layers(self.with_random_weights().transformer_size())
+
     def rungs(self, spec: FilmSpec, value_bytes: int) -> Sequence[Rung]:
         return memory.rungs(self, spec, value_bytes)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from longvid.backends import FilmSpec, Prompts, Runtime
 from longvid.backends.opensora import random_weights, weights
+from longvid.backends.opensora.config import TransformerSize
 from longvid.backends.opensora.denoiser import OpenSoraDenoiser, OpenSoraText
 from longvid.backends.opensora.memory import Holding, holding, text_on_card
 from longvid.backends.opensora.prompts import Options, read_options
@@ -24,12 +25,15 @@ from longvid.backends.opensora.sizes import CHUNK_LATENTS, nominal_size
 from longvid.backends.opensora.stdit3 import STDiT3, cast
 from longvid.backends.opensora.streaming import VisitingCodec, stream_blocks
 from longvid.backends.opensora.t5 import T5, Precision, T5Encoder, weight_files
+from longvid.backends.opensora.trainee import OpenSoraTrainee
 from longvid.backends.opensora.vae import OpenSoraCodec, VideoAutoencoder, decoding_dtype
 from longvid.errors import UserError
+from longvid.lora import adapting, layers
 from longvid.processes import RectifiedFlow
 
 if TYPE_CHECKING:
     from longvid.backends.opensora import OpenSora
+    from longvid.lora import Adapt
 
 
 PROCESS = RectifiedFlow("clean - noise")
@@ -84,22 +88,27 @@ class OpenSoraFilm:
         )
 
     def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> OpenSoraText:
+        return OpenSoraText.of(prompts, self.null, negatives, mix)
+
+    @cached_property
+    def null(self) -> Tensor:
+        """The null caption [n d] in fp32, read once: training asks for a text at every step."""
         size = self.backend.transformer_size()
         rows = size.model_max_length
         if self.backend.random:
-            null = random_weights.embedding("", rows, size.caption_channels)
-            return OpenSoraText.of(prompts, null, negatives, mix)
+            return random_weights.embedding("", rows, size.caption_channels)
         checkpoint = weights.open_checkpoint(self.backend.part(TRANSFORMER))
         caption = checkpoint.tensors[weights.NULL_CAPTION]
         only = replace(checkpoint, tensors={weights.NULL_CAPTION: caption})
         ((_, null),) = weights.read(only)
-        return OpenSoraText.of(prompts, weights.with_rows(null.float(), rows), negatives, mix)
+        return weights.with_rows(null.float(), rows)
 
     def denoiser(self) -> OpenSoraDenoiser:
         device = self.runtime.device
         with torch.device("meta"):
             network = cast(STDiT3(self.backend.transformer_size()), self.runtime.dtype)
-        self._load(network, TRANSFORMER, device if self.held.blocks_stay else torch.device("cpu"))
+        adapted = adapting(self.spec.loras, layers(network), self.backend.name)
+        self._load(network, TRANSFORMER, device if self.held.blocks_stay else torch.device("cpu"), adapted)
         network.eval().requires_grad_(False)
         if self.runtime.compile:
             for block in (*network.spatial_blocks, *network.temporal_blocks):
@@ -107,6 +116,15 @@ class OpenSoraFilm:
         if not self.held.blocks_stay:
             stream_blocks(network, device)
         return OpenSoraDenoiser(network, float(self.spec.fps), self.picture, device)
+
+    def trainee(self) -> OpenSoraTrainee:
+        with torch.device("meta"):
+            network = STDiT3(self.backend.transformer_size())
+        adapted = adapting(self.spec.loras, layers(network), self.backend.name)
+        self._load(network, TRANSFORMER, self.runtime.device, adapted)
+        network.train().requires_grad_(True)
+        network.rope.requires_grad_(False)  # Published, and not trained at its own training either.
+        return OpenSoraTrainee(self, network)
 
     def codec(self) -> OpenSoraCodec | VisitingCodec:
         device = self.runtime.device
@@ -122,12 +140,17 @@ class OpenSoraFilm:
         autoencoder.micro_batch_size = 1
         return VisitingCodec.of(codec, device)
 
-    def _load(self, network: nn.Module, part: str, device: torch.device) -> None:
-        """Give a network on the meta device its weights, on ``device``."""
+    def _load(
+        self, network: nn.Module, part: str, device: torch.device, change: Adapt = weights.as_it_is
+    ) -> None:
+        """Give a network on the meta device its weights, on ``device``, each as ``change`` makes it."""
         if self.backend.random:
             random_weights.fill(network, device)
+            with torch.no_grad():
+                for name, weight in network.named_parameters():
+                    weight.copy_(change(name, weight))
         else:
-            weights.load(network, weights.open_checkpoint(self.backend.part(part)), device)
+            weights.load(network, weights.open_checkpoint(self.backend.part(part)), device, change)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -142,6 +165,12 @@ class OpenSoraFilm:
         ]
         said = json.dumps([weights.fingerprint(files), asdict(self.options), self.picture])
         return hashlib.sha256(said.encode()).hexdigest()
+
+
+def linear_layers(size: TransformerSize) -> dict[str, tuple[int, int]]:
+    """(outputs, inputs) of the transformer's linear layers by name."""
+    with torch.device("meta"):
+        return layers(STDiT3(size))
 
 
 def check_weights(backend: OpenSora) -> list[str]:

@@ -38,17 +38,24 @@ class PromptKeys:
 
 @dataclass(frozen=True)
 class Reading:
-    """A run of `frames` that read the same prompts, each by its share; the shares sum to 1."""
+    """A run of `frames` that read the same prompts, each by its share; the shares sum to 1.
+
+    A prompt comes as its keys, made once by `project`, or, while the weights change, as its embeddings [n d].
+    """
 
     frames: int
-    shares: tuple[tuple[PromptKeys, float], ...]
+    shares: tuple[tuple[PromptKeys | Tensor, float], ...]
 
     def of_block(self, block: int) -> BlockReading:
-        return self.frames, tuple((prompt.blocks[block], share) for prompt, share in self.shares)
+        return self.frames, tuple(
+            (prompt if isinstance(prompt, Tensor) else prompt.blocks[block], share)
+            for prompt, share in self.shares
+        )
 
 
 BlockReading = tuple[int, tuple[tuple[Tensor, float], ...]]
-"""A Reading as one block sees it: frames, and (keys and values [2 n h e], share) of each prompt."""
+"""A Reading as one block sees it: frames, and (keys and values [2 n h e] or tokens [n d], share) of each
+prompt."""
 
 
 class STDiT3(nn.Module):
@@ -113,12 +120,29 @@ class STDiT3(nn.Module):
         modulation = rearrange(self.t_block(condition), "b f (six d) -> b f six d", six=6)
         turns = self.rope(f)
         x = x.to(self.y_embedder.y_proj.fc1.weight.dtype)
+        reads = self.embedded(reads)
         for i, (spatial, temporal) in enumerate(self.pairs()):
             x = spatial(x, modulation, tuple(reading.of_block(2 * i) for reading in reads))
             x = temporal(x, modulation, tuple(reading.of_block(2 * i + 1) for reading in reads), turns)
         x = self.final_layer(x.float(), condition)
         shape = "b f (i j) (p q c) -> b c f (i p) (j q)"
         return rearrange(x, shape, i=rows, p=PATCH, q=PATCH)[..., :h, :w]
+
+    def embedded(self, reads: Sequence[Reading]) -> list[Reading]:
+        """The reads with tokens [n d] for embeddings: made inside the forward pass, as keys are inside the
+        blocks', where gradients, sharding and recomputation find them."""
+        tokens = {
+            id(prompt): self.y_embedder(prompt)
+            for reading in reads
+            for prompt, _ in reading.shares
+            if isinstance(prompt, Tensor)
+        }
+        return [
+            Reading(
+                reading.frames, tuple((tokens.get(id(prompt), prompt), s) for prompt, s in reading.shares)
+            )
+            for reading in reads
+        ]
 
 
 def cast(network: STDiT3, dtype: torch.dtype) -> STDiT3:
@@ -182,11 +206,16 @@ class SelfAttention(nn.Module):
         """What the n tokens of each row [b r n d] read of one another; `turns` [n e/2 2] tell them apart."""
         qkv = rearrange(self.qkv(x), "b r n (three h e) -> (b r) n three h e", three=3, h=self.heads)
         q, k, v = qkv.unbind(2)
-        q, k = self.q_norm(q.contiguous()), self.k_norm(k.contiguous())
+        q, k = rms(q.contiguous(), self.q_norm), rms(k.contiguous(), self.k_norm)
         if turns is not None:
             q, k = rotate(q, turns), rotate(k, turns)
         read: Tensor = self.proj(rearrange(attend(q, k, v), "(b r) n h e -> b r n (h e)", b=len(x)))
         return read
+
+
+def rms(x: Tensor, norm: nn.RMSNorm) -> Tensor:
+    """RMS-normalised in x's own dtype, which under autocast is not the weight's: it is rounded then."""
+    return F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.eps)
 
 
 class CrossAttention(nn.Module):
@@ -211,7 +240,8 @@ class CrossAttention(nn.Module):
         runs = []
         for run, (frames, prompts) in zip(q.split([frames for frames, _ in reads]), reads, strict=True):
             parts = []
-            for kv, share in prompts:
+            for prompt, share in prompts:
+                kv = self.project(prompt) if prompt.ndim == 2 else prompt
                 k, v = kv[:, None].expand(-1, frames, -1, -1, -1)
                 part = attend(run, k, v)
                 parts.append(part if share == 1 else share * part)

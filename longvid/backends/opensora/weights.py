@@ -12,7 +12,7 @@ import json
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -155,11 +155,22 @@ def check(network: nn.Module, checkpoint: Checkpoint) -> Problems:
     )
 
 
-def load(network: nn.Module, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
+def as_it_is(name: str, tensor: Tensor) -> Tensor:
+    """The tensor that a checkpoint holds under this name, unchanged."""
+    return tensor
+
+
+def load(
+    network: nn.Module,
+    checkpoint: Checkpoint,
+    device: torch.device | str = "cpu",
+    change: Callable[[str, Tensor], Tensor] = as_it_is,
+) -> None:
     """Give a network on the meta device the checkpoint's tensors, one by one, on ``device``.
 
-    Each tensor takes the dtype that the network has for it, whatever it is stored as; memory holds the
-    network and one tensor more. Raises UserError, before anything is read, unless names and shapes agree.
+    ``change``: what becomes of a tensor, by its name, before it is rounded: each takes the dtype that the
+    network has for it, whatever it is stored as. Memory holds the network and one tensor more. Raises
+    UserError, before anything is read, unless names and shapes agree.
     """
     problems = check(network, checkpoint)
     if problems:
@@ -170,7 +181,7 @@ def load(network: nn.Module, checkpoint: Checkpoint, device: torch.device | str 
         module = network.get_submodule(owner)
         placeholder = cast(Tensor, getattr(module, leaf))
         loaded = torch.empty_like(placeholder, device=device, requires_grad=False)
-        loaded.copy_(with_rows(tensor, len(loaded)) if name == NULL_CAPTION else tensor)
+        loaded.copy_(with_rows(tensor, len(loaded)) if name == NULL_CAPTION else change(name, tensor))
         if isinstance(placeholder, nn.Parameter):
             loaded = nn.Parameter(loaded, requires_grad=placeholder.requires_grad)
         setattr(module, leaf, loaded)

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longvid.backends.opensora.film import PROCESS
 from longvid.backends.opensora.schedule import shift, shift_ratio
-from longvid.training import loss
+from longvid.training import windows
+from longvid.training.loss import window_loss
 from tests.backends.opensora.cases import Case
 from tests.backends.opensora.reading import network, predict
 from tests.backends.opensora.test_schedule import reference_latents
@@ -28,8 +30,8 @@ def test_loss(case: Case) -> None:
         """Times [b f] of levels [b k], each sample's by its own picture."""
         return torch.cat(
             [
-                loss.latent_times(row[None], chunk, context, schedule(config, recorded, sample))
-                for sample, row in enumerate(levels)
+                windows.latent_times(row[None], context, schedule(config, recorded, sample))
+                for sample, row in enumerate(levels.repeat_interleave(chunk, 1))
             ]
         )
 
@@ -42,7 +44,7 @@ def test_loss(case: Case) -> None:
         window = config.get("stages_fixed_with_num_frames", latents - context) // chunk
         levels = drawn_levels(info, recorded, units, window, steps // window, chunk).expand(b, -1)
         if "draw/shift" in recorded:
-            levels = loss.jitter(levels, recorded["draw/shift"], steps, scheduler["linear_shift_scale"])
+            levels = windows.jitter(levels, recorded["draw/shift"], steps, scheduler["linear_shift_scale"])
         t = times(levels, chunk, context)
         noisy = (torch.arange(latents) >= context).expand(b, -1)
         noise = torch.cat([torch.zeros_like(clean[:, :, :context]), noise], 2)
@@ -54,11 +56,13 @@ def test_loss(case: Case) -> None:
         assert torch.allclose(1000 * t[:, 0], recorded["t"], rtol=0, atol=1e-3)
         t = t * noisy
 
-    sample = loss.noised(clean, noise, t)
-    assert torch.allclose(sample.x_t, recorded["x_t"], rtol=0, atol=1e-5)
-    assert torch.allclose(sample.target[:, :, context:], recorded["target"], rtol=0, atol=1e-6)
-    predicted = predict(network(case), sample.x_t, 1000 * t, recorded)[:, :c]
-    losses = loss.flow_loss(predicted, sample.target, noisy)
+    def predicted(x: Tensor, t: Tensor) -> Tensor:
+        assert torch.allclose(x, recorded["x_t"], rtol=0, atol=1e-5)
+        return predict(network(case), x, 1000 * t, recorded)[:, :c]
+
+    target = PROCESS.target(clean, noise, t[:, None, :, None, None])
+    assert torch.allclose(target[:, :, context:], recorded["target"], rtol=0, atol=1e-6)
+    losses = window_loss(predicted, PROCESS, clean, noise, t, noisy)
     assert torch.allclose(losses, recorded["loss"], rtol=1e-5, atol=0)
 
 
@@ -72,7 +76,9 @@ def drawn_levels(
     ends, stages = [0, window - units], range(stride)
     if "stage" in info:
         ends, stages = [window - units if info.get("initialization") else 0], [info["stage"]]
-    found = [loss.window_levels(first, units, stage / stride, window) for first in ends for stage in stages]
+    found = [
+        windows.window_levels(first, units, stage / stride, window) for first in ends for stage in stages
+    ]
     if "t_stage" in recorded:
         found = [
             levels
@@ -89,10 +95,3 @@ def schedule(config: dict[str, Any], recorded: dict[str, Tensor], sample: int) -
     picture = (recorded[f"in/{side}"][sample].item() for side in ("height", "width"))
     frames = int(recorded["in/num_frames"][sample])
     return partial(shift, ratio=shift_ratio(*picture, reference_latents(frames)))
-
-
-def test_a_shifted_window_stays_between_clean_and_almost_noise() -> None:
-    levels = torch.tensor([[0.25, 1.0]]).expand(3, -1)
-    moved = loss.jitter(levels, torch.tensor([[-9.0], [0.0], [9.0]]), steps=4)
-    expected = [[0, 0.1], [0.25, 0.999], [0.999, 0.999]]
-    torch.testing.assert_close(moved, torch.tensor(expected), rtol=0, atol=1e-6)
