@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longvid import editing
-from longvid.files import read_sealed, replacing
-from longvid.plan import digest
+from longvid.files import digest, read_sealed, replacing
 from longvid.request import Extension, Request
 from longvid.starts import Start
 from longvid.state import WorkDirectory

@@ -15,10 +15,10 @@ from longvid import exchange
 from longvid.backends import Carry, Geometry
 from longvid.denoise import WindowState
 from longvid.errors import UserError
-from longvid.files import checksum, read_sealed
+from longvid.files import checksum, digest, read_sealed
 from longvid.identities import Identities, identities, unit_conditions
 from longvid.outputs import is_take
-from longvid.plan import RenderPlan, digest
+from longvid.plan import RenderPlan
 from longvid.progress import Noted
 from longvid.request import FILE as REQUEST
 from longvid.request import Request

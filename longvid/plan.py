@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +13,7 @@ from typing import Any
 
 from longvid.backends import Backend, FilmSpec, Geometry
 from longvid.errors import UserError
+from longvid.files import checksum, digest
 from longvid.methods import METHODS
 from longvid.settings import Overrides as Overrides
 from longvid.settings import Settings, settle
@@ -143,12 +142,6 @@ class RenderPlan:
             "start": None if self.start is None else self.start.content() | {"clip": None},
         }
         return {"sha256": digest(values), **values}
-
-
-def digest(content: object) -> str:
-    """SHA-256 of anything JSON can say, in hex: of its canonical text (sorted keys, no spaces)."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plan(
@@ -299,7 +292,7 @@ def picture_of(timeline: Timeline, index: int) -> Path | None:
 def digest_of(path: Path) -> str:
     """SHA-256 of a picture's file. Raises UserError."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return checksum(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; a shot of the film starts from it") from error
 
