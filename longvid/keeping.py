@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from longvid.progress import Noted
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
 from longvid.starts import Start
-from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, load_state, state_identity
+from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, load_state, state_identity, take_folders
 from longvid.times import clock
 
 
@@ -112,6 +113,20 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
     return Kept(frames, skipped, again, carry, chosen, latents, tuple(damaged))
 
 
+def better_take(work: WorkDirectory, names: Identities) -> Path | None:
+    """The take, of those that were put aside, that holds more chunks of a film of these identities than the
+    directory itself, as after an edit that is taken back; None without one."""
+
+    def held(folder: Path) -> int:
+        records = (read_sealed(WorkDirectory(folder).record(unit)) or {} for unit in count())
+        pairs = zip(names.latents, records, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[1].get("latents") == pair[0], pairs))
+
+    aside = (take for take in take_folders(work.path) if take.name.isdecimal())
+    best = max(aside, key=held, default=None)
+    return best if best is not None and held(best) > held(work.path) else None
+
+
 def _clear(
     work: WorkDirectory, names: Identities, units: int, device: torch.device, *, context: bool
 ) -> WindowState:
@@ -131,6 +146,8 @@ def would_keep(work: Path, planned: RenderPlan, geometry: Geometry) -> Kept | No
         return None
     directory = WorkDirectory(work)
     names = identities(planned, geometry, run["fingerprint"], run["dtype"])
+    if (take := better_take(directory, names)) is not None:
+        directory = WorkDirectory(take)
     return keep(directory, names, [unit.chunk == 0 for unit in planned.units], torch.device("cpu"))
 
 

@@ -27,7 +27,7 @@ from longvid.files import checksum, read_sealed
 from longvid.finishing import Clean, Finishing, Preview, again
 from longvid.identities import Identities, identities
 from longvid.joining import join_film, rehearse
-from longvid.keeping import forget_entries, go_on, is_done, keep
+from longvid.keeping import better_take, forget_entries, go_on, is_done, keep
 from longvid.memory import first_fitting
 from longvid.outputs import check_free
 from longvid.plan import RenderPlan
@@ -171,6 +171,10 @@ def _render(
 
     exchange.finish(work.path)
     names = named(planned)
+    if (take := better_take(work, names)) is not None:
+        yield Noted(f"goes on with {take}, which holds more of this film")
+        work.take_aside()
+        exchange.exchange(work.path, take.name)
     first_chunks = [unit.chunk == 0 for unit in planned.units]
     kept = keep(work, names, first_chunks, runtime.device)
     if planned.start and planned.start.clip is None and is_missing(planned, kept):

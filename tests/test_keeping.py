@@ -368,3 +368,20 @@ def new_render(film: Film, folder: Path) -> Path:
     output = new(folder)
     render(film, output, LATE)
     return output
+
+
+def test_an_edit_that_is_taken_back_costs_nothing(tmp_path: Path) -> None:
+    """What it replaced lies in a take; and so does what replaces it."""
+    edited = SOME["prompt of the middle"](FILM)
+    output, whole = new(tmp_path / "film"), new(tmp_path / "whole")
+    render(FILM, whole)
+    render(FILM, output)
+    assert render(edited, output).evaluations == 34 - 10
+    for film, take in ((FILM, "1"), (edited, "2"), (FILM, "1")):
+        rendered = render(film, output)
+        assert rendered.evaluations == 0
+        assert rendered.notes[0] == (
+            f"goes on with {output.with_suffix('.longvid')}/takes/{take}, which holds more of this film"
+        )
+    assert contents(output) == contents(whole)
+    assert len(list((output.with_suffix(".longvid") / "takes").iterdir())) == 2
