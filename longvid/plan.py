@@ -223,7 +223,6 @@ def plan(
 
     if overrides.branch_at is not None:
         units = _branched(units, overrides, fps, requested[-1].end_frame + anew_frames)
-    start = _within(start, len(units))
     evaluations, calls = _cost(geometry, settings, runs, units, start, picture_files)
     return RenderPlan(
         title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
@@ -269,13 +268,6 @@ def _edit(timeline: Timeline) -> dict[str, Any] | None:
         "pictures": {what: file.name for what, file in edit.pictures.items()},
         **{what: digest_of(file) if file and file.is_file() else None for what, file in files.items()},
     }
-
-
-def _within(start: Start | None, units: int) -> Start | None:
-    """Where all of a film is given, its last unit is rendered after all: what is new begins somewhere."""
-    if start is None or start.given < units:
-        return start
-    return replace(start, sources=start.sources[: units - 1])
 
 
 def _runs(timeline: Timeline) -> list[range]:
