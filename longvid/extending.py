@@ -25,7 +25,7 @@ from longvid.spans import spans
 from longvid.starts import Handoff
 from longvid.state import WorkDirectory, link_tree
 from longvid.timeline import Timeline
-from longvid.times import length, parse_time
+from longvid.times import length, parse_time, round_half_up
 from longvid.video import source
 
 UNPROMPTED = {"prompt": "", "guidance": 1}
@@ -72,56 +72,79 @@ def own_request(film: Path, longer: Longer, handoff: Handoff) -> Request:
     if (read_sealed(work / "run.json") or {}).get("status") != "finished" or exchange.pending(work):
         raise UserError(f"{film}: is not finished; `longvid resume {work}` goes on with it first")
     before = read_request(work)
-    backend = before.choose().backend
-    planned = before.plan(backend)
-    units = len(planned.units)
-    data, flags = dict(before.timeline.data), before.overrides
+    planned = before.plan(before.choose().backend)
+    flags = before.overrides
     if flags.branch_at is not None and longer.seed is not None:
         raise UserError(f"--seed: {film} has one of its own from {flags.branch_at} on; leave it out")
+    old = [dict(shot) for shot in before.timeline.data["shots"]]
     if flags.guidance is not None:  # a flag goes before what shots say, and what is added may say otherwise
-        data["shots"] = [{**shot, "guidance": flags.guidance} for shot in data["shots"]]
-    if (
-        longer.seconds is not None
-        and parse_seconds("--seconds", longer.seconds, planned.fps) < 1 / planned.fps
-    ):
-        raise UserError(
-            f"--seconds {longer.seconds}: is less than a frame of {film}; at least {length(1 / planned.fps)}"
-        )
-    if longer.shots is None:
-        last = dict(data["shots"][-1])
-        added = {key: last[key] for key in ("prompt", "negative", "guidance") if key in last}
-        shots = [added | {"seconds": longer.seconds}]
-        if longer.prompt is not None:
-            shots = [{"prompt": longer.prompt, "seconds": longer.seconds}]
-    else:
-        _check_added(longer.shots, film, before, planned)
-        shots = _shots(longer.shots, planned.fps)
-    usual = {} if flags.guidance is None else {"guidance": flags.guidance}
-    own = {"seed": longer.seed, "guidance": longer.guidance}
-    said = {key: value for key, value in own.items() if value is not None}
-    data["shots"] = [*data["shots"], *(usual | shot | said for shot in shots)]
-    grown = timeline.build(data, before.timeline.source)
+        old = [{**shot, "guidance": flags.guidance} for shot in old]
+    added = _added(film, longer, before, planned, old[-1])
+    if flags.guidance is not None:
+        added = [{"guidance": flags.guidance, **shot} for shot in added]
+    said = {"seed": longer.seed, "guidance": longer.guidance}
+    added = [shot | {key: value for key, value in said.items() if value is not None} for shot in added]
     noised = min(planned.window, planned.runs[-1]) - 1 if handoff == "noised" else 0
-    if handoff == "noised" and (not noised or shots[0].get("cut")):
+    if handoff == "noised" and (not noised or added[0].get("cut")):
         raise UserError(
             f"--handoff noised: takes two chunks at least, in the window and since the last cut of {film}, "
             "and no cut behind them; leave it out"
         )
+    shots = _behind(old, added, planned, longer)
+    grown = timeline.build({**before.timeline.data, "shots": shots}, before.timeline.source)
     extension = before.extension
     if extension is not None:
         more = spans(grown, planned.fps)[-1].end - spans(before.timeline, planned.fps)[-1].end
         extension = replace(extension, seconds=extension.seconds + more)
-    start = own_start(work, units, planned, noised)
-    pictures = {**(before.pictures or {}), **picture_digests(grown, len(before.timeline.shots))}
     return replace(
         before,
         timeline=grown,
         overrides=replace(flags, guidance=None),
         handoff=handoff,
-        start=start,
-        pictures=pictures,
+        start=own_start(work, len(planned.units), planned, noised),
+        pictures={**(before.pictures or {}), **picture_digests(grown, len(old))},
         extension=extension,
     )
+
+
+def _added(
+    film: Path, longer: Longer, before: Request, planned: RenderPlan, last: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The shots that are added behind the ``last`` one, their lengths in frames."""
+    if longer.shots is not None:
+        _check_added(longer.shots, film, before, planned)
+        return _shots(longer.shots, planned.fps)
+    assert longer.seconds is not None
+    frames = round_half_up(parse_seconds("--seconds", longer.seconds, planned.fps) * planned.fps)
+    if not frames:
+        least = length(1 / planned.fps)
+        raise UserError(f"--seconds {longer.seconds}: is less than a frame of {film}; at least {least}")
+    words = {key: last[key] for key in ("prompt", "negative", "guidance") if key in last}
+    if longer.prompt is not None:
+        words = {"prompt": longer.prompt}
+    return [{**words, "seconds": f"{frames}f"}]
+
+
+def _behind(
+    old: list[dict[str, Any]], added: list[dict[str, Any]], planned: RenderPlan, longer: Longer
+) -> list[dict[str, Any]]:
+    """All shots. Those that are added begin where the last chunk ends: what was trimmed of it is shown now,
+    under the prompt that it has. But a cut is where the film ended."""
+    last, first = planned.units[-1], added[0]
+    hidden, lead = (planned.start.hidden, planned.start.lead) if planned.start else (0, 0)
+    anew_frames = sum(unit.decoded_frames for unit in planned.units[hidden:lead])
+    trimmed, frames = last.decoded_frames - last.frames, int(first["seconds"][:-1])
+    if not trimmed or first.get("cut"):
+        return [*old, *added]
+    if frames <= trimmed and (longer.prompt is not None or longer.shots is not None):
+        raise UserError(
+            f"the film's last chunk, under its own prompt, is {length(trimmed / planned.fps)} longer than "
+            "what is shown of it; what is added must last longer than that"
+        )
+    end_frame = planned.frames - anew_frames + min(trimmed, frames)
+    lengthened = {key: value for key, value in old[-1].items() if key != "seconds"}
+    old = [*old[:-1], lengthened | {"until": f"{end_frame}f"}]
+    return [*old, first | {"seconds": f"{frames - trimmed}f"}, *added[1:]] if frames > trimmed else old
 
 
 def _check_added(added: Timeline, film: Path, before: Request, planned: RenderPlan) -> None:

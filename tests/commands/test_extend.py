@@ -211,6 +211,29 @@ def test_a_film_that_grew_grows_on_and_is_edited() -> None:
     assert longvid("verify", "film.longvid", "-q").code == 0
 
 
+def test_what_is_added_begins_where_the_last_chunk_ends() -> None:
+    """74 frames in 10 chunks of 8: the six that were trimmed are the old shot's, and still count as added."""
+    work = render(BOAT, SEA)
+    ran = longvid("extend", "film.mp4", "--seconds", "2", "--prompt", "a storm", "-q")
+    assert ran.code == 0, ran.err
+    shots = json.loads(reader.header(Path("film.mp4")).metadata["shots"])
+    spans = [(shot["prompt"], shot["start_frame"], shot["end_frame"]) for shot in shots]
+    assert spans == [("a red boat", 0, 48), ("the sea", 48, 80), ("a storm", 80, 98)]
+    plan = json.loads((work / "plan.json").read_text())
+    assert [shot["first_unit"] for shot in plan["shots"]] == [0, 6, 10]
+
+
+def test_so_little_that_the_last_chunk_has_it_costs_nothing() -> None:
+    render(BOAT, SEA)
+    ran = longvid("extend", "film.mp4", "--seconds", "3f", "--prompt", "a storm")
+    assert ran.code == 2
+    assert "the film's last chunk, under its own prompt, is 0.5 s longer than what is shown" in ran.err
+    ran = longvid("extend", "film.mp4", "--seconds", "3f", "--progress", "plain")
+    assert ran.code == 0, ran.err
+    assert "keeps 10 of 10 chunks (0:06.417), renders 0, decodes 1 again" in ran.err
+    assert reader.header(Path("film.mp4")).frames == 77
+
+
 def test_shots_of_a_timeline_are_put_behind() -> None:
     render(BOAT)
     Path("more.yaml").write_text(

@@ -239,8 +239,8 @@ def test_a_longer_one_keeps_what_it_can_and_it_grows_on() -> None:
     shots = json.loads(header.metadata["shots"])
     assert [(shot["prompt"], shot["start_frame"], shot["end_frame"]) for shot in shots] == [
         ("", 0, 100),
-        ("", 100, 196),  # at the border of two chunks
-        ("a storm", 196, 250),
+        ("", 100, 204),  # at the border of two chunks
+        ("a storm", 204, 250),
     ]
     assert longvid("verify", "clip-extended.longvid", "-q").code == 0
 
