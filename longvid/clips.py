@@ -150,7 +150,8 @@ def put_own(work: WorkDirectory, names: Identities, start: Start, device: torch.
         path = next((place.latents(unit) for place in places if _holds(place, unit, identity)), None)
         if path is None:
             raise RenderError(
-                f"{work.latents(unit)}: is missing or damaged, and was to be handed over; `longvid verify`"
+                f"{work.latents(unit)}: is missing or damaged, and the film goes on from it; "
+                f"`longvid takes {work.path}` lists the takes, --use NAME makes one that is whole the film"
             )
         if start.noised and unit >= start.given - 1:
             latents.append(load_file(path, str(device))["latents"])

@@ -206,7 +206,7 @@ class _Behind:
 
 def _chapters(shots: list[dict[str, Any]]) -> list[writer.Chapter]:
     return [
-        writer.Chapter(shot["title"] or shot["prompt"], shot["start_frame"], shot["end_frame"])
+        writer.Chapter(shot["title"] or shot["prompt"] or "goes on", shot["start_frame"], shot["end_frame"])
         for shot in shots
     ]
 

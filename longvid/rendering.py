@@ -50,6 +50,9 @@ from longvid.state import STOP, WorkDirectory, work_directory
 from longvid.timeline import Timeline
 from longvid.video import reader
 
+ABRUPT = 3.0
+"""How much more the picture may change at a join than around it, until another hand-off is recommended."""
+
 
 def render(
     source: Timeline | Mapping[str, Any] | Path | str,
@@ -273,7 +276,9 @@ def _render(
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)
     if join is not None:
-        yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it")
+        hint = request is not None and request.handoff == "context" and join.ratio > ABRUPT
+        noised = "; --handoff noised takes the motion along" if hint else ""
+        yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it{noised}")
     kept_frames = sum(unit.frames for unit in planned.units[: kept.units])
     yield _done(planned, output, seconds, kept_frames, extended=join is not None)
 

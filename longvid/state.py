@@ -293,6 +293,13 @@ def branch(film: Path, name: str) -> Path:
     return take.with_name(f"{name}.mp4")
 
 
+def unbranch(film: Path) -> None:
+    """Remove the take of this film, if it has only begun with what another one holds: it was refused."""
+    take = work_path(film)
+    if not (take / "request.json").exists():
+        shutil.rmtree(take)
+
+
 @contextmanager
 def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False) -> Iterator[WorkDirectory]:
     """The locked work directory of the film ``output``, with whatever an earlier render left there; with

@@ -178,3 +178,12 @@ def test_a_watched_film_takes_edits_over_and_goes_on_for_ever(film: Path) -> Non
     watched = Path("film.mp4").read_bytes()
     assert longvid("render", "film.yaml", "--fresh", "-q").code == 0
     assert Path("film.mp4").read_bytes() == watched
+
+
+def test_a_branch_that_is_refused_leaves_nothing(film: Path) -> None:
+    assert longvid("render", "film.yaml", "-q").code == 0
+    write(FILM | {"fps": 24})
+    ran = longvid("render", "film.yaml", "--from", "4", "--as", "rainy")
+    assert ran.code == 2 and "nothing can be kept" in ran.err
+    assert not list(Path("film.longvid/takes").iterdir())
+    assert longvid("verify", "film.longvid", "-q").code == 0

@@ -169,7 +169,7 @@ def run(
         from longvid.keeping import own_start, unchanged
         from longvid.outputs import work_path
         from longvid.rendering import events, film_path
-        from longvid.state import branch
+        from longvid.state import branch, unbranch
 
         film = film_path(request.timeline, output)
         if take is not None:
@@ -198,6 +198,10 @@ def run(
                         show(event)
                         if received and not isinstance(event, Done):
                             break
+            except UserError:
+                if take is not None:
+                    unbranch(film)
+                raise
             except RenderError as error:
                 raise RenderError(standing(stopped(str(error), planned, work_path(film)))) from error
             except KeyboardInterrupt:
