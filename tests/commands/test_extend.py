@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
@@ -32,7 +31,6 @@ from longvid.starts import Handoff
 from longvid.state import WorkDirectory
 from longvid.timeline import build
 from longvid.video import reader
-from tests.installed import install_tiny
 from tests.looping import progressive
 from tests.planning import longvid
 from tests.tiny import RUNTIME, TinyBackend
@@ -41,14 +39,7 @@ BOAT = {"prompt": "a red boat", "seconds": 4}
 SEA = {"prompt": "the sea", "seconds": "26f", "guidance": 3}
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, where the tiny model is installed."""
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def render(*shots: Mapping[str, Any], backend: TinyBackend | None = None) -> Path:

