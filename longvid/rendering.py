@@ -198,8 +198,9 @@ def _render(
         return
     yield from go_on(work, kept, planned, run)
     forget_entries(work, names)
-    if (before := read_sealed(work.path / "run.json") or {}).get("film"):
-        run["film"] = before["film"]  # that of before has the name until another takes it
+    # That of before, or one that was about to take the name at a kill, has it until another takes it.
+    before = read_sealed(work.path / "run.json") or {}
+    run |= {key: before[key] for key in ("film", "next_film") if key in before}
     # In this order: where the plan is another, the film is known to be unfinished.
     work.write_run({**run, "status": "unfinished"})
     work.write_plan(effective)
@@ -273,6 +274,7 @@ def _render(
 
     join = join_film(work, effective, __version__, output, request)
     seconds = time.monotonic() - (standing.began_at or 0)
+    run.pop("next_film", None)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)
     if join is not None:
