@@ -18,7 +18,7 @@ from longvid.locks import locked
 from longvid.methods import enter_steps
 from longvid.outputs import work_film
 from longvid.starts import Start
-from longvid.state import FOLDERS, WorkDirectory, take_folders
+from longvid.state import FOLDERS, WorkDirectory, in_time, take_folders
 from longvid.takes import Take, is_whole, read
 
 Kind = Literal["leftovers", "take", "aside", "states", "finished"]
@@ -110,7 +110,8 @@ def _items(
         yield Item("take", work, tuple(paths), now - last_changed(take), links.freed(paths), *rest)
         weighed.append(take)  # what two share is made again once
     if keep_states is not None:
-        states = sorted((work / "states").glob("[0-9]*.safetensors"))[:-keep_states]
+        states = list((work / "states").glob("[0-9]*.safetensors"))
+        states = sorted(states, key=lambda state: in_time(state.stem))[:-keep_states]
         if states:
             records = (state.with_suffix(".json") for state in states)
             paths = [*(record for record in records if record.exists()), *states]

@@ -20,11 +20,11 @@ from longvid.errors import RenderError, UserError
 from longvid.files import checksum, read_sealed
 from longvid.identities import Identities
 from longvid.keeping import Kept
-from longvid.plan import RenderPlan
+from longvid.plan import RenderPlan, digest_of
 from longvid.request import Request
 from longvid.settings import settle
 from longvid.starts import Fit, Start
-from longvid.state import Chunk, WorkDirectory
+from longvid.state import Chunk, WorkDirectory, take_folders
 from longvid.times import length
 from longvid.video import source
 
@@ -94,11 +94,14 @@ def encode_pictures(
     planned: RenderPlan, done: int, codec: VideoCodec, device: torch.device
 ) -> dict[int, Tensor]:
     """The latent [1 c 1 h w] of each picture that a run starts from whose first unit is not among the
-    ``done`` ones, by that unit. Raises UserError for a file that is no picture."""
+    ``done`` ones, by that unit. Raises UserError for a file that is no picture, or another one by now."""
+    known = {shot.first_unit: shot.picture for shot in planned.shots}
     found = {}
     for unit, path in planned.pictures.items():
         if unit < done:
             continue
+        if digest_of(path) != known[unit]:
+            raise UserError(f"{path}: is not the picture any more that this film was begun from")
         pixels = source.fit(source.picture(source.probe(path)), planned.size, "crop")
         found[unit] = codec.encode_picture(_video(pixels[None], device)[:, :, 0]).float()
     return found
@@ -134,26 +137,38 @@ def put_clip(work: WorkDirectory, names: Identities, start: Start, latents: Sequ
         )
         work.save_chunk(chunk)
     if start.noised:
-        _put_window(work, names, start, latents)
+        _put_window(work, names, start, latents[start.given - 1 :])
 
 
 def put_own(work: WorkDirectory, names: Identities, start: Start, device: torch.device) -> None:
-    """The film's own chunks that are noised, in the window. Raises RenderError where one that it starts from
-    is damaged."""
+    """The film's own chunks that are noised, in the window; once they were made anew, a take has them. Raises
+    RenderError where one that the film starts from is damaged."""
+    takes = [WorkDirectory(take) for take in take_folders(work.path)]
     latents = []
-    for unit, source_identity in enumerate(start.sources):
-        record, path = read_sealed(work.record(unit)) or {}, work.latents(unit)
-        wanted = record.get("files", {}).get(f"latents/{path.name}")
-        if record.get("latents") != source_identity or not path.exists() or checksum(path) != wanted:
-            raise RenderError(f"{path}: is missing or damaged, and was to be handed over; `longvid verify`")
-        latents.append(load_file(path, str(device))["latents"])
+    for unit, identity in enumerate(start.sources):
+        places = (work, *takes) if unit >= start.given else (work,)
+        path = next((place.latents(unit) for place in places if _holds(place, unit, identity)), None)
+        if path is None:
+            raise RenderError(
+                f"{work.latents(unit)}: is missing or damaged, and the film goes on from it; "
+                f"`longvid takes {work.path}` lists the takes, --use NAME makes one that is whole the film"
+            )
+        if start.noised and unit >= start.given - 1:
+            latents.append(load_file(path, str(device))["latents"])
     if start.noised:
         _put_window(work, names, start, latents)
 
 
+def _holds(work: WorkDirectory, unit: int, identity: str) -> bool:
+    """Whether a chunk's latents are there, undamaged, and of this identity."""
+    record, path = read_sealed(work.record(unit)) or {}, work.latents(unit)
+    wanted = record.get("files", {}).get(f"latents/{path.name}")
+    return record.get("latents") == identity and path.exists() and checksum(path) == wanted
+
+
 def _put_window(work: WorkDirectory, names: Identities, start: Start, latents: Sequence[Tensor]) -> None:
-    """The loop's state before the first evaluation: all that is noised, still clean (paper Alg. 1)."""
+    """The loop's state before the first evaluation: the last given chunk and all that is noised, still clean
+    (paper Alg. 1); ``latents`` are theirs."""
     units = tuple(range(start.given - 1, len(start.sources)))
-    held = torch.cat([latents[unit] for unit in units], dim=2)
-    state = WindowState(0, units, (0,) * len(units), held, None)
+    state = WindowState(0, units, (0,) * len(units), torch.cat(list(latents), dim=2), None)
     work.save_entry(start.given, state, {}, names.of_state(0))

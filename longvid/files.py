@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longvid.errors import RenderError
-from longvid.plan import digest
 from longvid.plugins import FOLDER_FILE
 
 if TYPE_CHECKING:
@@ -64,6 +63,12 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file's content, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(content: object) -> str:
+    """SHA-256 of anything JSON can say, in hex: of its canonical text (sorted keys, no spaces)."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longvid.backends import Geometry
+from longvid.files import digest
 from longvid.methods import enter_steps
-from longvid.plan import RenderPlan, digest
+from longvid.plan import RenderPlan
 
 NUMERICS = 2
 """Raised when a version of longvid gives other numbers for the same plan, so that chunks are not mixed."""

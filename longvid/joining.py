@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longvid import editing
-from longvid.files import read_sealed, replacing
-from longvid.plan import digest
+from longvid.errors import UserError
+from longvid.files import digest, read_sealed, replacing
 from longvid.request import Extension, Request
 from longvid.starts import Start
 from longvid.state import WorkDirectory
@@ -103,13 +103,30 @@ def _write_unedited(
 
 def rehearse(planned: RenderPlan, request: Request, output: Path) -> None:
     """Raise UserError, before anything is spent, for what could not be done to the film in the end."""
-    edit = request.timeline.edit()
-    if request.extension is not None or not (edit.changes_film or edit.pictures):
-        return
+    edit, extension = request.timeline.edit(), request.extension
     size = (planned.size[0] * planned.scale, planned.size[1] * planned.scale)
+    fps, frames = planned.fps, planned.frames
+    if extension is not None:
+        from longvid.video import source
+
+        check_clip(extension)
+        clip = source.probe(extension.clip)
+        if not extension.native:
+            size, fps = clip.size, clip.fps
+        seconds = extension.seconds + (0 if extension.tail_only else clip.seconds)
+        frames = round_half_up(seconds * fps)
+    if not (edit.changes_film or edit.pictures):
+        return
     shots = [{key: getattr(shot, key) for key in SHOT} for shot in planned.shots]
     metadata = _with_shots({"title": planned.title}, shots)
-    editing.rehearse(edit, size, planned.fps, planned.frames, metadata, output)
+    editing.rehearse(edit, size, fps, frames, metadata, output)
+
+
+def check_clip(extension: Extension) -> None:
+    """Raise UserError where the clip that a film follows is not there."""
+    if not extension.clip.is_file():
+        message = "there is no such file any more, and the film follows this clip"
+        raise UserError(f"{extension.clip}: {message}; put it back, or extend it anew where it is now")
 
 
 def _write_extended(
@@ -189,7 +206,7 @@ class _Behind:
 
 def _chapters(shots: list[dict[str, Any]]) -> list[writer.Chapter]:
     return [
-        writer.Chapter(shot["title"] or shot["prompt"], shot["start_frame"], shot["end_frame"])
+        writer.Chapter(shot["title"] or shot["prompt"] or "goes on", shot["start_frame"], shot["end_frame"])
         for shot in shots
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from longvid import exchange
 from longvid.backends import Carry, Geometry
 from longvid.denoise import WindowState
 from longvid.errors import UserError
-from longvid.files import checksum, read_sealed
+from longvid.files import checksum, digest, read_sealed
 from longvid.identities import Identities, identities, unit_conditions
 from longvid.outputs import is_take
-from longvid.plan import RenderPlan, digest
+from longvid.plan import RenderPlan
 from longvid.progress import Noted
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
 from longvid.starts import Start
-from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, load_state, state_identity
+from longvid.state import FOLDERS, SHEETS, STOP, WorkDirectory, load_state, state_identity, take_folders
 from longvid.times import clock
+
+OF_ALL_CHUNKS = ("model", "model_options", "size", "fps")
+"""Keys of plan.json without which a chunk cannot be taken over as it is."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,27 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
     return Kept(frames, skipped, again, carry, chosen, latents, tuple(damaged))
 
 
+def better_take(
+    work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], device: torch.device
+) -> Path | None:
+    """The take, of those that were put aside, of which more of a film of these identities is kept than of the
+    directory itself, as after an edit that is taken back; None without one."""
+
+    def held(folder: Path) -> int:
+        records = (read_sealed(WorkDirectory(folder).record(unit)) or {} for unit in count())
+        pairs = zip(names.latents, records, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[1].get("latents") == pair[0], pairs))
+
+    def kept(folder: Path) -> int:
+        return keep(WorkDirectory(folder), names, first_chunks, device).units
+
+    # Every file is read only where the records tell of more. What is damaged is no use, whatever they tell.
+    here = held(work.path)
+    better = [take for take in take_folders(work.path) if take.name.isdecimal() and held(take) > here]
+    best = max(better, key=kept, default=None)
+    return best if best is not None and kept(best) > kept(work.path) else None
+
+
 def _clear(
     work: WorkDirectory, names: Identities, units: int, device: torch.device, *, context: bool
 ) -> WindowState:
@@ -131,22 +156,34 @@ def would_keep(work: Path, planned: RenderPlan, geometry: Geometry) -> Kept | No
         return None
     directory = WorkDirectory(work)
     names = identities(planned, geometry, run["fingerprint"], run["dtype"])
-    return keep(directory, names, [unit.chunk == 0 for unit in planned.units], torch.device("cpu"))
+    first_chunks, cpu = [unit.chunk == 0 for unit in planned.units], torch.device("cpu")
+    if (take := better_take(directory, names, first_chunks, cpu)) is not None:
+        directory = WorkDirectory(take)
+    return keep(directory, names, first_chunks, cpu)
 
 
-def own_start(work: Path, units: int, before: Start | None, noised: int = 0) -> Start:
-    """The first ``units`` chunks on disk as what a film starts from, the last ``noised`` of them made anew.
+def own_start(work: Path, units: int, planned: RenderPlan, noised: int = 0) -> Start | None:
+    """The first ``units`` chunks on disk as what a film starts from, the last ``noised`` of them made anew;
+    without any, what it starts from by its plan.
 
-    ``before``: what the film on disk itself started from. Raises UserError without one of the chunks.
+    ``planned``: of the film without them. Raises UserError where one is missing, or no chunk of such a film.
     """
+    if not units:
+        return planned.start
+    other = differing(read_sealed(work / "plan.json") or {}, planned)
+    if other := [key for key in other if key in OF_ALL_CHUNKS]:
+        raise UserError(f"{work}: its chunks cannot be kept (other {', '.join(other)})")
     found = []
     for unit in range(units):
         path = WorkDirectory(work).record(unit)
         record = read_sealed(path)
         if record is None:
-            raise UserError(f"{path}: is missing or damaged, and that chunk was to be kept")
+            raise UserError(
+                f"{path}: is missing or damaged, and that chunk was to be kept; "
+                f"`longvid resume {work}` makes it again"
+            )
         found.append(record["latents"])
-    lead, hidden = (before.lead, before.hidden) if before else (0, 0)
+    lead, hidden = (planned.start.lead, planned.start.hidden) if planned.start else (0, 0)
     return Start(tuple(found), noised, lead=lead, hidden=hidden)
 
 
@@ -256,11 +293,15 @@ def forget_entries(work: WorkDirectory, names: Identities) -> None:
         work.forget_state(path.stem)
 
 
-def is_done(work: WorkDirectory, kept: Kept, planned: RenderPlan, output: Path) -> bool:
-    """Whether the film is there already, made by this very plan."""
+def is_done(
+    work: WorkDirectory, kept: Kept, planned: RenderPlan, output: Path, request: Request | None
+) -> bool:
+    """Whether the film is there already, made by this very plan, and behind its clip, if any, as asked."""
     run, before = read_sealed(work.path / "run.json") or {}, read_sealed(work.path / "plan.json")
+    asked = {} if request is None else request.content()
     return (
         kept.chunks == len(planned.units)
+        and (read_sealed(work.path / REQUEST) or {}).get("extension") == asked.get("extension")
         and before is not None
         and digest(before) == planned.effective()["sha256"]
         and run.get("status") == "finished"

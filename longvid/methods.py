@@ -99,14 +99,16 @@ def enter_steps(
         raise UserError(f"method: {method!r} is unknown; known: {', '.join(METHODS)}")
     if window < 1 or not runs or min(runs) < 1:
         raise ValueError(f"the window and every run need at least one unit: {window}, {tuple(runs)}")
-    if not 0 <= given < sum(runs):
-        raise ValueError(f"of {sum(runs)} units, {given} cannot be given: one must be new")
+    ends = list(accumulate(runs))
+    if not 0 <= given <= ends[-1]:
+        raise ValueError(f"of {ends[-1]} units, {given} cannot be given")
     if noised and method != "progressive":
         raise UserError(f"method {method} takes no noised chunks over; only progressive does")
     if noised and not (given and noised < window):
         raise ValueError(f"{noised} chunks cannot be noised behind {given}: at least 1, at most K - 1")
+    if noised and any(given <= end < given + noised for end in ends):
+        raise ValueError(f"{noised} chunks cannot be noised behind {given}: a run ends there")
     enter_in_run = _ENTER[method]
-    ends = accumulate(runs)
     new = [min(units, max(end - given, 0)) for units, end in zip(runs, ends, strict=True)]
     lengths = [enter_in_run(units - 1, steps, window) + steps if units else 0 for units in new]
     starts = accumulate(lengths[:-1], initial=-enter_in_run(noised, steps, window))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +14,7 @@ from typing import Any
 from longvid import lora
 from longvid.backends import Backend, FilmSpec, Geometry, Lora
 from longvid.errors import UserError
+from longvid.files import checksum, digest
 from longvid.methods import METHODS
 from longvid.settings import Overrides as Overrides
 from longvid.settings import Settings, settle
@@ -152,12 +151,6 @@ class RenderPlan:
         return {"sha256": digest(values), **values}
 
 
-def digest(content: object) -> str:
-    """SHA-256 of anything JSON can say, in hex: of its canonical text (sorted keys, no spaces)."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def plan(
     timeline: Timeline,
     backend: Backend,
@@ -239,7 +232,6 @@ def plan(
 
     if overrides.branch_at is not None:
         units = _branched(units, overrides, fps, requested[-1].end_frame + anew_frames)
-    start = _within(start, len(units))
     evaluations, calls = _cost(geometry, settings, runs, units, start, picture_files)
     return RenderPlan(
         title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
@@ -289,13 +281,6 @@ def _edit(timeline: Timeline) -> dict[str, Any] | None:
     }
 
 
-def _within(start: Start | None, units: int) -> Start | None:
-    """Where all of a film is given, its last unit is rendered after all: what is new begins somewhere."""
-    if start is None or start.given < units:
-        return start
-    return replace(start, sources=start.sources[: units - 1])
-
-
 def _runs(timeline: Timeline) -> list[range]:
     """The shots of each run: a run begins with the film and at every cut."""
     starts = [index for index, shot in enumerate(timeline.shots) if index == 0 or shot.cut]
@@ -310,7 +295,7 @@ def picture_of(timeline: Timeline, index: int) -> Path | None:
 def digest_of(path: Path) -> str:
     """SHA-256 of a picture's file. Raises UserError."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return checksum(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; a shot of the film starts from it") from error
 

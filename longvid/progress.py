@@ -277,7 +277,7 @@ class _Plain:
                 said += f"{clock(event.frames, event.fps)}  {frames_a_second(event):.1f} frames/s  "
                 said += f"{duration(seconds_left(event))} left"
                 if event.shot != self.shot:
-                    said += f"  shot {event.shot + 1} of {event.shots}: {event.prompt}"
+                    said += f"  shot {event.shot + 1} of {event.shots}: {event.prompt or 'without words'}"
                 self.shot = event.shot
                 return said
             case Done():

@@ -27,7 +27,7 @@ from longvid.files import checksum, read_sealed
 from longvid.finishing import Clean, Finishing, Preview, again
 from longvid.identities import Identities, identities
 from longvid.joining import join_film, rehearse
-from longvid.keeping import forget_entries, go_on, is_done, keep
+from longvid.keeping import better_take, forget_entries, go_on, is_done, keep
 from longvid.lora import parse as parse_lora
 from longvid.memory import first_fitting
 from longvid.outputs import check_free
@@ -50,6 +50,9 @@ from longvid.settings import Overrides
 from longvid.state import STOP, WorkDirectory, work_directory
 from longvid.timeline import Timeline
 from longvid.video import reader
+
+ABRUPT = 3.0
+"""How much more the picture may change at a join than around it, until another hand-off is recommended."""
 
 
 def render(
@@ -110,13 +113,15 @@ def render(
 def film_path(parsed: Timeline, output: Path | str | None) -> Path:
     """The film's path: the one given, else the timeline's stem + ``.mp4`` in the current folder.
 
-    Raises UserError where that is the timeline itself.
+    Raises UserError where that is the timeline itself, or the clip that it starts from.
     """
     written = Path(parsed.source.name)
     film = Path(output) if output is not None else Path(f"{written.stem}.mp4")
-    with suppress(OSError):  # of a name that is no file (yet), or none at all
-        if film.samefile(written):
-            raise UserError(f"--output {film}: is the timeline itself; name another file")
+    read = {"the timeline itself": written, "the clip that the film starts from": parsed.start_path}
+    for what, path in read.items():
+        with suppress(OSError):  # of a name that is no file (yet), or none at all
+            if path is not None and film.samefile(path):
+                raise UserError(f"--output {film}: is {what}; name another file")
     return film
 
 
@@ -176,6 +181,11 @@ def _render(
     exchange.finish(work.path)
     names = named(planned)
     first_chunks = [unit.chunk == 0 for unit in planned.units]
+    if (take := better_take(work, names, first_chunks, runtime.device)) is not None:
+        yield Noted(f"goes on with {take}, which holds more of this film")
+        work.take_aside()
+        exchange.exchange(work.path, take.name)
+        work.weigh_states()
     kept = keep(work, names, first_chunks, runtime.device)
     if planned.start and planned.start.clip is None and is_missing(planned, kept):
         put_own(work, names, planned.start, runtime.device)
@@ -184,7 +194,7 @@ def _render(
         yield Noted(f"{path}: is not what was written there, and is not used", warning=True)
     effective = {key: value for key, value in planned.effective().items() if key != "sha256"}
     run = _run(planned, runtime, film.fingerprint)
-    if is_done(work, kept, planned, output):
+    if is_done(work, kept, planned, output, request):
         work.forget_state(STOP)
         if request is not None and work.path / REQUEST in kept.damaged:
             work.write_request(request.content())
@@ -192,11 +202,6 @@ def _render(
         return
     yield from go_on(work, kept, planned, run)
     forget_entries(work, names)
-    if planned.start and planned.start.clip is not None and is_missing(planned, kept):
-        yield Loading(f"reading {planned.start.clip}")
-        latents = encode(planned, backend.geometry, film.codec(), runtime.device)
-        put_clip(work, names, planned.start, latents)
-        kept = keep(work, names, first_chunks, runtime.device)
     # That of before, or one that was about to take the name at a kill, has it until another takes it.
     before = read_sealed(work.path / "run.json") or {}
     run |= {key: before[key] for key in ("film", "next_film") if key in before}
@@ -205,6 +210,11 @@ def _render(
     work.write_plan(effective)
     if request is not None:
         work.write_request(request.content())
+    if planned.start and planned.start.clip is not None and is_missing(planned, kept):
+        yield Loading(f"reading {planned.start.clip}")
+        latents = encode(planned, backend.geometry, film.codec(), runtime.device)
+        put_clip(work, names, planned.start, latents)
+        kept = keep(work, names, first_chunks, runtime.device)
 
     empty = from_text(unit_shape(planned, backend.geometry), runtime.device)
     ended = replace(empty, step=names.end if kept.units == len(planned.units) else 0)
@@ -272,7 +282,9 @@ def _render(
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
     work.forget_state(STOP)
     if join is not None:
-        yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it")
+        hint = request is not None and request.handoff == "context" and join.ratio > ABRUPT
+        noised = "; --handoff noised takes the motion along" if hint else ""
+        yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it{noised}")
     kept_frames = sum(unit.frames for unit in planned.units[: kept.units])
     yield _done(planned, output, seconds, kept_frames, extended=join is not None)
 
@@ -334,7 +346,8 @@ def _on_rung(
         if isinstance(standing.saving.exception(), torch.OutOfMemoryError):
             standing.saving = None  # There is more room now: it is tried again.
     codec = finishing.use(film.codec, rung)
-    pictures = encode_pictures(planned, finishing.chunks_done, codec, runtime.device)
+    done = finishing.names.finished(standing.state.step)
+    pictures = encode_pictures(planned, done, codec, runtime.device)
 
     def saved(*, all_of_it: bool) -> Generator[Event, Request | None, None]:
         """What has become of the waiting chunks; more than one of them is waited for."""

@@ -149,9 +149,21 @@ class Request:
 
 
 def picture_digests(timeline: Timeline, first: int) -> dict[int, str]:
-    """Of the pictures that shots from the ``first`` on start from, by the shot. Raises UserError."""
-    files = {shot: picture_of(timeline, shot) for shot in range(first, len(timeline.shots))}
-    return {shot: digest_of(file) for shot, file in files.items() if file is not None}
+    """Of the pictures that shots from the ``first`` on start from, by the shot. Raises UserError for a file
+    that is none."""
+    found = {}
+    for shot in range(first, len(timeline.shots)):
+        if (file := picture_of(timeline, shot)) is None:
+            continue
+        from longvid.video import source  # PyAV and NumPy
+
+        try:
+            source.probe(file)
+        except UserError as error:
+            key = ("start_from",) if timeline.shots[shot].image is None else ("shots", shot, "image")
+            raise timeline.source.error(key, str(error)) from error
+        found[shot] = digest_of(file)
+    return found
 
 
 def _lora(content: Mapping[str, Any]) -> Lora:

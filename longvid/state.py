@@ -132,7 +132,7 @@ class WorkDirectory:
 
     path: Path
     states: dict[str, int] = field(default_factory=dict)
-    """Sizes of the states on disk, by their names, which sort in order of time."""
+    """Sizes of the states on disk, by their names."""
 
     @property
     def preview(self) -> Path:
@@ -198,7 +198,7 @@ class WorkDirectory:
         write_sealed(self.path / "chunks" / f"{name}.json", record)
         if chunk.state is not None:
             self.states[name] = len(files[f"states/{name}.safetensors"])
-            self._prune()
+            self._prune(name)
 
     def save_stop(self, state: WindowState, carry: Carry, identity: str) -> None:
         """The state where a render stops."""
@@ -208,7 +208,7 @@ class WorkDirectory:
         """The state before a unit enters, where ``chunk`` is the next to be finished."""
         name = f"{chunk:06d}-{state.step:06d}"
         self.states[name] = self._save_between(name, state, carry, identity)
-        self._prune()
+        self._prune(name)
 
     def _save_between(self, name: str, state: WindowState, carry: Carry, identity: str) -> int:
         """A state between two chunks, its record last. Returns its bytes."""
@@ -217,6 +217,12 @@ class WorkDirectory:
         record = {"step": state.step, "file": hashlib.sha256(content).hexdigest()}
         write_sealed(self.path / "states" / f"{name}.json", record)
         return len(content)
+
+    def weigh_states(self) -> None:
+        """Take the states for those that are there now."""
+        states = (self.path / "states").glob("[0-9]*.safetensors")
+        self.states.clear()
+        self.states.update((file.stem, file.stat().st_size) for file in states)
 
     def forget_state(self, name: str) -> None:
         """Let go of a state, by its name, that is known to be of no use."""
@@ -253,12 +259,20 @@ class WorkDirectory:
                 f"{error.filename or self.path}: cannot be put aside: {error.strerror}"
             ) from error
 
-    def _prune(self) -> None:
+    def _prune(self, saved: str) -> None:
+        """Let go of the oldest states, but never of the one that was just saved."""
         total = sum(self.states.values())
-        while total > STATE_BYTES and len(self.states) > 1:
-            oldest = min(self.states)
+        for oldest in sorted(self.states.keys() - {saved}, key=in_time):
+            if total <= STATE_BYTES:
+                return
             total -= self.states[oldest]
             self.forget_state(oldest)
+
+
+def in_time(name: str) -> tuple[int, int]:
+    """What the names of states sort by in order of time: the chunks finished, and the step of an entry."""
+    chunk, _, step = name.partition("-")
+    return (int(chunk), int(step)) if step else (int(chunk) + 1, 0)
 
 
 def branch(film: Path, name: str) -> Path:
@@ -279,6 +293,13 @@ def branch(film: Path, name: str) -> Path:
     return take.with_name(f"{name}.mp4")
 
 
+def unbranch(film: Path) -> None:
+    """Remove the take of this film, if it has only begun with what another one holds: it was refused."""
+    take = work_path(film)
+    if not (take / "request.json").exists():
+        shutil.rmtree(take)
+
+
 @contextmanager
 def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False) -> Iterator[WorkDirectory]:
     """The locked work directory of the film ``output``, with whatever an earlier render left there; with
@@ -292,8 +313,9 @@ def work_directory(output: Path, *, fresh: bool = False, overwrite: bool = False
         for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
     with locked(path):
-        states = (path / "states").glob("[0-9]*.safetensors")
-        yield WorkDirectory(path, {file.stem: file.stat().st_size for file in states})
+        work = WorkDirectory(path)
+        work.weigh_states()
+        yield work
 
 
 def link_tree(work: Path, take: Path) -> None:

@@ -17,7 +17,7 @@ from longvid import __version__, exchange
 from longvid.document import NodePath, spell
 from longvid.errors import RenderError, UserError
 from longvid.files import checksum, read_sealed, replacing
-from longvid.joining import join_film
+from longvid.joining import check_clip, join_film
 from longvid.locks import locked
 from longvid.outputs import made_here, work_film
 from longvid.request import Request
@@ -30,7 +30,13 @@ from longvid.state import (
 )
 from longvid.video import sheet, writer
 
-FLAGS = {"branch_at": "--from", "branch_seed": "--as", "start": "what it starts from"}
+FLAGS = {
+    "branch_at": "--from",
+    "branch_seed": "--as",
+    "start": "what it starts from",
+    "pictures": "the pictures that shots start from",
+    "extension": "how it follows its clip",
+}
 """How a person asks for what a request calls otherwise."""
 
 
@@ -195,6 +201,9 @@ def use(path: Path, name: str) -> Used:
             raise UserError(f"--use {name}: {path} has no such take; {hint}")
         if film.exists() and not made_here(film):
             raise UserError(f"{film} is there, and no render here made it; move it away first")
+        wanted = read(path / "takes" / name, name)
+        if wanted.complete and wanted.request and (follows := Request.of(wanted.request).extension):
+            check_clip(follows)
         work = WorkDirectory(path)
         aside: str | None = None
         if not (path / exchange.FILE).exists() and holder(path) is None and render_files(path):

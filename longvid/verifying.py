@@ -17,12 +17,12 @@ import torch
 from longvid import __version__, exchange
 from longvid.cleaning import leftovers
 from longvid.errors import LockedError, RenderError, UserError
-from longvid.files import checksum, read_sealed, sealed
+from longvid.files import checksum, digest, read_sealed, sealed
 from longvid.identities import Identities, identities
 from longvid.joining import write_film
 from longvid.keeping import keep, read_request
 from longvid.outputs import made_here, work_film
-from longvid.plan import RenderPlan, digest
+from longvid.plan import RenderPlan
 from longvid.request import Request
 from longvid.state import SHEETS, WorkDirectory, state_identity, take_folders
 from longvid.takes import read

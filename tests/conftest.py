@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import pytest
+
+from tests.installed import install_tiny
 
 BUDGET_SECONDS = {
     "tests": 180,
@@ -50,3 +53,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{folder:<24}{spent:7.1f} s {allowed}{over}")
     total = sum(spent_seconds.values())
     terminalreporter.write_line(f"{'all':<24}{total:7.1f} s of {sum(BUDGET_SECONDS.values())} s")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, where the tiny model is installed and the disk is in no hurry."""
+    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"

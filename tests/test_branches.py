@@ -14,6 +14,7 @@ import pytest
 from longvid import files
 from tests.installed import environment, install_tiny
 from tests.planning import longvid
+from tests.video import clips
 
 FILM = {
     "model": "tiny",
@@ -60,6 +61,43 @@ def test_freeze_keeps_every_finished_chunk_before_the_edited_shot(film: Path) ->
     assert (again.code, again.err.splitlines()[-1]) == (0, "0:08 of film is there already, nothing to do")
     plain = longvid("render", "film.yaml", "-q")
     assert plain.code == 0 and checksums("film.longvid", "latents")[2:6] != before[2:6]
+
+
+def test_freeze_without_anything_to_keep_is_any_render(film: Path) -> None:
+    """From its clip or its picture, if it starts from one."""
+    clips.picture(Path("boat.png"), "png")
+    write({**FILM, "start_from": "boat.png"})
+    for name, flags in (("one.mp4", ()), ("other.mp4", ("--freeze",))):
+        assert longvid("render", "film.yaml", *flags, "-o", name, "-q").code == 0
+    assert Path("one.mp4").read_bytes() == Path("other.mp4").read_bytes()
+    clips.clip(Path("clip.mp4"), frames=30)
+    write({**FILM, "start_from": "clip.mp4"})
+    for name, flags in (("three.mp4", ()), ("four.mp4", ("--freeze",))):
+        assert longvid("render", "film.yaml", *flags, "-o", name, "-q").code == 0
+    assert Path("three.mp4").read_bytes() == Path("four.mp4").read_bytes()
+
+
+def test_freeze_of_all_renders_nothing(film: Path) -> None:
+    assert longvid("render", "film.yaml", "-q").code == 0
+    before = checksums("film.longvid", "latents"), checksums("film.longvid", "segments")
+    ran = longvid("render", "film.yaml", "--freeze", "--progress", "plain")
+    assert ran.code == 0, ran.err
+    assert "keeps 12 of 12 chunks (0:08), renders 0" in ran.err
+    assert (checksums("film.longvid", "latents"), checksums("film.longvid", "segments")) == before
+
+
+def test_what_freeze_cannot_keep_is_told(film: Path) -> None:
+    assert longvid("render", "film.yaml", "-q").code == 0
+    before = checksums("film.longvid", "latents")
+    write({**FILM, "size": [32, 32]})
+    ran = longvid("render", "film.yaml", "--freeze")
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        2,
+        "error: film.longvid: its chunks cannot be kept (other size)",
+    )
+    ran = longvid("render", "film.yaml", "--freeze", "--watch")
+    assert ran.code == 2 and "--freeze: keeps what is finished once" in ran.err
+    assert checksums("film.longvid", "latents") == before
 
 
 def test_a_branch_shares_what_it_has_in_common_and_leaves_the_film_alone(film: Path) -> None:
@@ -140,3 +178,12 @@ def test_a_watched_film_takes_edits_over_and_goes_on_for_ever(film: Path) -> Non
     watched = Path("film.mp4").read_bytes()
     assert longvid("render", "film.yaml", "--fresh", "-q").code == 0
     assert Path("film.mp4").read_bytes() == watched
+
+
+def test_a_branch_that_is_refused_leaves_nothing(film: Path) -> None:
+    assert longvid("render", "film.yaml", "-q").code == 0
+    write(FILM | {"fps": 24})
+    ran = longvid("render", "film.yaml", "--from", "4", "--as", "rainy")
+    assert ran.code == 2 and "nothing can be kept" in ran.err
+    assert not list(Path("film.longvid/takes").iterdir())
+    assert longvid("verify", "film.longvid", "-q").code == 0

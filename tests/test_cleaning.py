@@ -111,6 +111,13 @@ def test_a_take_goes_with_its_film(edited):
     assert not list((edited / "takes").iterdir())
 
 
+def test_the_last_state_is_the_one_that_stays(tmp_path):
+    """Behind the first chunk, which is later than all those in which units entered before it was finished."""
+    work = render(tmp_path / "film.mp4", chunks=1)
+    (item,) = (item for item in all_of_it(work, keep_states=1) if item.kind == "states")
+    assert states_of(item) == ENTRIES
+
+
 def test_old_states_go_when_asked(edited):
     assert not [item for item in items(edited, time.time(), DAY) if item.kind == "states"]
     (item,) = (item for item in items(edited, time.time(), DAY, keep_states=2) if item.work == edited)

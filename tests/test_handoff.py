@@ -43,6 +43,10 @@ def test_what_cannot_be_noised_is_refused() -> None:
     for given, noised in ((0, 1), (1, 4)):
         with pytest.raises(ValueError, match="cannot be noised"):
             enter_steps("progressive", [7], 8, 4, given=given, noised=noised)
+    assert enter_steps("progressive", [4, 3], 8, 4, given=1, noised=3) == (-8, -6, -4, -2, 6, 8, 10)
+    for given, noised in ((3, 2), (4, 1)):
+        with pytest.raises(ValueError, match=r"cannot be noised behind .: a run ends there"):
+            enter_steps("progressive", [4, 3], 8, 4, given=given, noised=noised)
 
 
 def test_a_noised_chunk_has_its_own_content_and_so_much_noise() -> None:

@@ -284,6 +284,15 @@ def test_states_over_their_limit_go_and_the_film_is_the_same(
     assert pixels(new_render(FILM, tmp_path / "other")) == pixels(output)
 
 
+def test_the_last_state_stays_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first chunk's, which is finished behind step 6, is later than those behind steps 2 and 4."""
+    monkeypatch.setattr(state, "STATE_BYTES", 1)
+    output = new(tmp_path / "film")
+    render(FILM, output, stop_at=6)
+    states = output.with_suffix(".longvid") / "states"
+    assert [path.stem for path in states.glob("[0-9]*.safetensors")] == ["000000"]
+
+
 def test_a_stop_while_chunks_are_decoded_again_saves_no_state(tmp_path: Path) -> None:
     """The loop stands at the end of what is kept, but the codec in the middle of it."""
     edited = ONLY_THE_FILE["crf"](FILM)
@@ -368,3 +377,31 @@ def new_render(film: Film, folder: Path) -> Path:
     output = new(folder)
     render(film, output, LATE)
     return output
+
+
+def test_an_edit_that_is_taken_back_costs_nothing(tmp_path: Path) -> None:
+    """What it replaced lies in a take; and so does what replaces it."""
+    edited = SOME["prompt of the middle"](FILM)
+    output, whole = new(tmp_path / "film"), new(tmp_path / "whole")
+    render(FILM, whole)
+    render(FILM, output)
+    assert render(edited, output).evaluations == 34 - 10
+    for film, take in ((FILM, "1"), (edited, "2"), (FILM, "1")):
+        rendered = render(film, output)
+        assert rendered.evaluations == 0
+        assert rendered.notes[0] == (
+            f"goes on with {output.with_suffix('.longvid')}/takes/{take}, which holds more of this film"
+        )
+    assert contents(output) == contents(whole)
+    assert len(list((output.with_suffix(".longvid") / "takes").iterdir())) == 2
+
+
+def test_a_take_that_is_damaged_is_not_gone_back_to(tmp_path: Path) -> None:
+    """What was rendered since goes on, though the take's records tell of more."""
+    output, whole = new(tmp_path / "film"), new(tmp_path / "whole")
+    render(FILM, whole)
+    render(FILM, output)
+    flip(output.with_suffix(".longvid") / "latents" / "000002.safetensors")
+    assert render(FILM, output, stop_at=20).evaluations == 20 - 8
+    assert render(FILM, output).evaluations == 34 - 20
+    assert contents(output) == contents(whole)

@@ -51,8 +51,9 @@ def test_what_is_given_is_context_from_the_first_step_on() -> None:
     assert enter_steps("progressive", [3, 1], steps=4, window=2, given=1) == (-4, 0, 2, 6)
     assert enter_steps("progressive", [2, 3], steps=4, window=2, given=3) == (-4, -4, -4, 0, 2)
     assert enter_steps("progressive", [2, 3], steps=4, window=2, given=2) == (-4, -4, 0, 2, 4)
-    for wrong in (-1, 3):
-        with pytest.raises(ValueError, match="one must be new"):
+    assert list(progressive([3], steps=4, window=2, given=3)) == [], "nothing is new"
+    for wrong in (-1, 4):
+        with pytest.raises(ValueError, match="cannot be given"):
             enter_steps("progressive", [3], steps=4, window=2, given=wrong)
 
 

@@ -173,7 +173,7 @@ class Trainee(Protocol):
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        """Its repeated parts, of one class: gradient checkpointing recomputes and FSDP shards one at a time."""
+        """Its repeated parts, of one class: checkpointing recomputes, and FSDP shards, one at a time."""
         ...
 
     @property

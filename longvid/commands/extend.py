@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,9 @@ def extend(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that no render here made.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Move an earlier extension's work directory aside, start anew.")
+    ] = False,
     progress: Progress = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -66,8 +70,8 @@ def extend(
 
     A film of longvid's own goes on from its latents, and grows: what is finished stays as it is, and the film
     before is kept as a take. Any other clip stays untouched; the film that follows it has the clip's size,
-    rate and frames, and then what is new, scaled and timed to them. Like a render it goes on after a kill:
-    the same command again, or `longvid resume`.
+    rate and frames, and then what is new, scaled and timed to them. After a kill `longvid resume` goes on;
+    behind a clip, the same command again does too.
     """
     from longvid.progress import Noted, showing
 
@@ -89,16 +93,20 @@ def extend(
                 "--tail-only": tail_only,
                 "--fit": fit != "crop",
                 "--audio": audio != "keep",
+                "--dtype": dtype != "auto",
+                "--fresh": fresh,
             }
             for flag in (flag for flag, value in said.items() if value):
                 raise UserError(
                     f"{flag}: {clip} is a film of longvid's and goes on as it was made; leave it out"
                 )
             request = own_request(clip, longer, handoff)
+            where = request.device if device == "auto" else device
+            request = replace(request, device=where, compile=compile or request.compile)
             film = output or clip
             if output is not None:
                 request.plan(request.choose().backend)  # before anything is written
-                copy_work(clip, output)
+                copy_work(clip, output, request)
         else:
             overrides = Overrides(seed=seed, steps=steps, guidance=guidance, draft=draft)
             asked = partial(
@@ -118,5 +126,6 @@ def extend(
                 raise UserError(f"--output {film}: is the clip itself; name another file")
             for note in notes(clip, request):
                 show(Noted(note, warning=True))
-        film, code = run(lambda: request, film, show, told=progress != "json", overwrite=overwrite)
+        told = progress != "json"
+        film, code = run(lambda: request, film, show, told=told, overwrite=overwrite, fresh=fresh)
     end(film, code)

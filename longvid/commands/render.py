@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +23,7 @@ from longvid.progress import Choice, Done
 if TYPE_CHECKING:
     from longvid.backends import Backend, Lora
     from longvid.plan import RenderPlan
-    from longvid.progress import ChunkSaved, Event, Noted, Show
+    from longvid.progress import Event, Noted, Show, Stopped
     from longvid.request import Request
 
 Progress = Annotated[
@@ -84,6 +83,8 @@ def render(
 
     if (branch_at is None) != (take is None):
         raise UserError("--from and --as go together: where a take differs, and what it is called")
+    if freeze and watch:
+        raise UserError("--freeze: keeps what is finished once; with --watch it always is; leave one out")
     branch_seed = 0
     if take is not None:
         seed, branch_seed = None, seed if seed is not None else crc32(take.encode())
@@ -167,7 +168,7 @@ def run(
     ``asked``: reads what is asked for, again at every edit of the file ``watched``. ``told``: a person at a
     terminal is told that a signal was heard.
     """
-    from longvid.progress import ChunkSaved, Loading, Noted, Stopped, standing
+    from longvid.progress import Loading, Noted, standing
 
     with signals(told=told) as received:
         request = asked()
@@ -180,14 +181,14 @@ def run(
         from longvid.keeping import own_start, unchanged
         from longvid.outputs import work_path
         from longvid.rendering import events, film_path
-        from longvid.state import branch
+        from longvid.state import branch, unbranch
 
         film = film_path(request.timeline, output)
         if take is not None:
             film = branch(film, take)
         if freeze:
             work = work_path(film)
-            request = replace(request, start=own_start(work, unchanged(work, planned), request.start))
+            request = replace(request, start=own_start(work, unchanged(work, planned), planned))
             planned = request.plan(choice.backend)
         edits = Edits(watched, asked, choice.backend, show, stamp(watched))
         while True:
@@ -202,23 +203,25 @@ def run(
                 fresh=fresh,
                 request=request,
             )
-            done = ChunkSaved(chunk=-1, chunks=len(planned.units), frames_done=0, frames=planned.frames)
-            stopped = partial(Stopped, fps=float(planned.fps), work=str(work_path(film)))
+            event: Event | None = None
             try:
                 with closing(followed(happening, edits)) as seen:
                     for event in seen:
                         show(event)
-                        if isinstance(event, ChunkSaved):
-                            done = event
                         if received and not isinstance(event, Done):
                             break
+            except UserError:
+                if take is not None:
+                    unbranch(film)
+                raise
             except RenderError as error:
-                raise RenderError(standing(stopped(str(error), *counts(done)))) from error
+                raise RenderError(standing(stopped(str(error), planned, work_path(film)))) from error
             except KeyboardInterrupt:
                 if not received:
                     raise
             if not isinstance(event, Done):
-                show(stopped(f"stopped by {signal.Signals(received[0]).name}", *counts(done)))
+                why = f"stopped by {signal.Signals(received[0]).name}"
+                show(stopped(why, planned, work_path(film)))
                 return film, 128 + received[0]
             if watched is None:
                 return film, 0
@@ -234,9 +237,21 @@ def run(
             request, planned = latest, latest.plan(choice.backend)
 
 
-def counts(done: ChunkSaved) -> tuple[int, int, int, int]:
-    """Chunks and frames: those done, and all."""
-    return done.chunk + 1, done.chunks, done.frames_done, done.frames
+def stopped(why: str, planned: RenderPlan, work: Path) -> Stopped:
+    """How a render that was stopped stands, by what is on disk: of earlier ones, and saved while it ended."""
+    from longvid import takes
+    from longvid.progress import Stopped
+
+    records = takes.read(work, None).records[: len(planned.units)]
+    return Stopped(
+        why=why,
+        chunks_done=len(records),
+        chunks=len(planned.units),
+        frames_done=min(sum(record["frames"] for record in records), planned.frames),
+        frames=planned.frames,
+        fps=float(planned.fps),
+        work=str(work),
+    )
 
 
 def followed(happening: Generator[Event, Request | None, None], edits: Edits) -> Generator[Event, None, None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from longvid.editing.film import Film
 from longvid.editing.picture import Effect
 from longvid.editing.tracks import Captions, Copied, Mixed, Track, Tracks
 from longvid.errors import RenderError, UserError
-from longvid.progress import Event, Loading
+from longvid.progress import Event, Loading, Noted
 from longvid.times import duration, round_half_up
-from longvid.video import writer
+from longvid.video import source, writer
 from longvid.video.writer import Chapter
 
 Show = Callable[[Event], None]
@@ -66,12 +66,22 @@ def apply(path: Path, edit: Edit, output: Path | None, show: Show) -> None:
     show(Loading(f"reading {path}"))
     film = films.read(path)
     edition = None if output is None else prepare(film, edit, show)
+    for note in notes(film, edit, copied=edition is not None and edition.copied):
+        show(Noted(f"{path}: {note}", warning=True))
     drawn = pictures(film, edit, show)
     if output is not None and edition is not None:
         with files.replacing(output) as partial:
             write(edition, partial, show)
     for file, content in drawn.items():
         files.write(file, content)
+
+
+def notes(film: Film, edit: Edit, *, copied: bool) -> Iterator[str]:
+    """What a person should know of the film: what is lost of it, and what becomes of a picture that is not
+    ``copied``; and of what they asked for in vain."""
+    yield from (note for note in film.source.notes if not copied or note.startswith(source.DAMAGED))
+    if edit.crossfade.amount and not any(shot.cut for shot in film.shots[1:]):
+        yield "no shot begins with a cut, so nothing dissolves"
 
 
 def rehearse(film: Film, edit: Edit, show: Show) -> None:

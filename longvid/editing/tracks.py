@@ -53,14 +53,15 @@ class Copied:
 
 
 def _timed(packets: Iterable[Packet[Stream]], lasting: int) -> Packets:
-    """The packets that hold anything, each with a time of decoding, and a duration where none is told.
+    """The packets that hold anything, all of it, each with a time of decoding, and a duration where none is
+    told.
 
     Matroska stores no such times, and FFmpeg begins to tell them only when it is sure: from there they are
     counted back.
     """
     waiting: list[Packet[Stream]] = []
     for packet in packets:
-        if not packet.size:
+        if not packet.size or packet.is_corrupt:  # the last one of a file that was cut off
             continue
         packet.duration = packet.duration or lasting
         waiting.append(packet)

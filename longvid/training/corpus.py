@@ -19,9 +19,8 @@ from threading import Event
 from typing import Any
 
 from longvid.errors import UserError
-from longvid.files import read_sealed, sealed, write
+from longvid.files import digest, read_sealed, sealed, write
 from longvid.locks import locked, refused
-from longvid.plan import digest
 from longvid.training.captions import Captioned, Listing, Problem
 from longvid.training.scenes import VERSION, Scene, finds_cuts, scenes
 from longvid.video import source

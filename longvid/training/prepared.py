@@ -24,9 +24,8 @@ from safetensors import SafetensorError, safe_open
 
 from longvid.backends import Film, Prompts, Runtime, TextEncoder
 from longvid.errors import RenderError, UserError
-from longvid.files import read_sealed, write_sealed, write_tensors
+from longvid.files import digest, read_sealed, write_sealed, write_tensors
 from longvid.locks import locked, refused
-from longvid.plan import digest
 from longvid.training.captions import Problem
 from longvid.training.passages import Passage, Selection
 from longvid.training.pixels import decoded

@@ -321,14 +321,18 @@ def measure_held_out(
     if not data.chunks:
         return {}
     windows = checks(objective.window, max(data.chunks))
-    mine = range(accelerator.process_index, recipe.held_out_samples, accelerator.num_processes)
     sums = torch.zeros(len(windows), device=accelerator.device)
+    wanted, once = recipe.held_out_samples, recipe.micro_batch
+    # All processes compute equally often, since they wait for each other; what is too many does not count.
+    together = accelerator.num_processes * once
     for kind, window in enumerate(windows.values()):
-        for first in range(0, len(mine), recipe.micro_batch):
-            samples = mine[first : first + recipe.micro_batch]
+        for turn in range(0, wanted, together):
+            first = turn + accelerator.process_index * once
+            samples = range(first, first + once)
             batch = objective.draw(data, window, HELD_OUT_SEED, kind, samples, dropout=0.0)
             with accelerator.autocast():
-                sums[kind] += objective.losses(trainee, network, batch).sum()
+                losses = objective.losses(trainee, network, batch)
+            sums[kind] += losses[: max(0, wanted - first)].sum()
     means = (accelerator.reduce(sums, "sum") / recipe.held_out_samples).tolist()
     return {kind: loss for kind, loss in zip(windows, means, strict=True) if math.isfinite(loss)}
 

@@ -53,6 +53,8 @@ NEAR = Fraction(1, 100)
 """How far, as a part of it, a variable rate may be from a usual one to become it; and a constant one, which
 may only have been rounded."""
 ROUNDING = Fraction(1, 2500)
+DAMAGED = "is damaged"
+"""How a note begins that tells of frames that are lost."""
 MISSED_SECONDS = Fraction(1, 2)
 """What a clip may be shorter than its header says without a word."""
 MAX_METADATA_CHARACTERS = 1 << 20
@@ -146,9 +148,9 @@ def probe(path: Path) -> Source:
         if seconds > MAX_SECONDS:
             raise UserError(f"{path}: lasts {clock(seconds)}, and a film a day at most; cut it first")
         if stated is not None and stated - start - seconds > max(MISSED_SECONDS, 2 / fps):
-            notes.append(f"is damaged: only the first {clock(seconds)} of {clock(stated - start)} are there")
+            notes.append(f"{DAMAGED}: only the first {clock(seconds)} of {clock(stated - start)} are there")
         elif is_cut_off(path):
-            notes.append(f"is damaged: its end is missing, from {clock(seconds)} on")
+            notes.append(f"{DAMAGED}: its end is missing, from {clock(seconds)} on")
         if abs(fps - rate) > NEAR * rate / 10:
             notes.append(f"goes at {float(rate):.5g} frames a second on average, taken as {float(fps):.5g}")
         # A clock that counts milliseconds cannot say when a frame ends; the rate can.

@@ -224,7 +224,7 @@ WRONG = {
     "no picture": (film("[{prompt: a, seconds: 2, image: a.png}]"), "shots[0].image: there is no file 'a.png'"),
     "no clip": (film(start_from="a.mp4"), "film.yaml:1: start_from: there is no file 'a.mp4'"),
     "picture without a cut": (film("[{prompt: a, seconds: 2}, {prompt: b, seconds: 2, image: a.png}]"), "shots[1].image: this shot flows on from the one before it; add `cut: true`"),
-    "not yet: music": (film(output="{music: a.mp3}"), "film.yaml:1: output.music: this version cannot add music yet"),
+    "no music": (film(output="{music: a.mp3}"), "film.yaml:1: output.music: there is no file 'a.mp3'"),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from longvid.editing import Edit, apply, rehearse, sound, write
 from longvid.errors import RenderError, UserError
+from longvid.progress import Noted
 from longvid.times import Time
 from longvid.video import reader
 from tests.editing.films import (
@@ -229,6 +230,30 @@ def test_a_film_that_is_none(tmp_path, name, content, message):
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_is_lost_of_a_film_that_was_cut_off_is_told_and_the_rest_is_whole(folder, tmp_path):
+    """The last packet that is there is there in part: it is left out, where the picture is copied as well."""
+    content = (folder / "silent.mp4").read_bytes()
+    cut_off = tmp_path / "film.mp4"
+    cut_off.write_bytes(content[: len(content) * 3 // 4])
+    told = []
+    apply(cut_off, Edit(music=folder / "song.wav"), tmp_path / "out.mp4", told.append)
+    warned = [event.text for event in told if isinstance(event, Noted) and event.warning]
+    assert len(warned) == 1
+    assert warned[0].startswith(f"{cut_off}: is damaged: only the first 0:0")
+    frames = len(decoded(tmp_path / "out.mp4"))
+    assert 0 < frames < 72
+    assert len(packets(tmp_path / "out.mp4")) == frames
+
+
+def test_a_dissolve_without_a_cut_is_told(tmp_path):
+    write_film(tmp_path / "film.mp4", shots=SHOTS[:1])
+    told = []
+    apply(tmp_path / "film.mp4", Edit(crossfade=SECOND), tmp_path / "out.mp4", told.append)
+    assert told[-1] == Noted(
+        f"{tmp_path / 'film.mp4'}: no shot begins with a cut, so nothing dissolves", warning=True
+    )
 
 
 WRONG = [

