@@ -100,12 +100,19 @@ def parse(written: str) -> Lora:
     return named(Path(written).expanduser(), 1.0)
 
 
+REMEMBERED_BYTES = 1 << 26
+"""A file below that is read sooner than its digest is looked up."""
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of all that decides a LoRA's numbers. Raises UserError for what is no LoRA."""
     file, config = locate(path)
     counts = {key: config[key] for key in COUNTS if key in config}
     try:
-        content = digests.sha256(file)
+        if file.stat().st_size < REMEMBERED_BYTES:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+        else:
+            content = digests.sha256(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     return hashlib.sha256(json.dumps([content, counts], sort_keys=True).encode()).hexdigest()

@@ -97,12 +97,13 @@ def finetune(
 
     Raises UserError and RenderError as the hops do; what was trained so far is in a checkpoint.
     """
-    where = choose_device(asked.device)
-    runtime = Runtime(where, choose_dtype(asked.dtype, where))
-    spec = FilmSpec(asked.size, asked.fps, asked.window, {})
-    film = backend.for_film(spec, runtime)
-    half: trainer.Precision = "bf16" if runtime.dtype == torch.bfloat16 else "no"
+    chosen = choose_device(asked.device)
+    dtype = choose_dtype(asked.dtype, chosen)
+    half: trainer.Precision = "bf16" if dtype == torch.bfloat16 else "no"
     accelerator = trainer.accelerator(half, asked.device)
+    where: torch.device = accelerator.device  # of several cards each process has its own
+    runtime = Runtime(where, dtype)
+    film = backend.for_film(FilmSpec(asked.size, asked.fps, asked.window, {}), runtime)
     if selected is not None:
         yield from prepared.encoded(selected, film, runtime, asked.cache, asked.workers)
         asked.training.mkdir(parents=True, exist_ok=True)
