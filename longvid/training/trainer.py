@@ -98,11 +98,14 @@ def accelerator(precision: Precision = "no", device: str = "auto") -> Accelerato
     """
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState  # type: ignore[import-untyped]  # it has no stubs
         from accelerate.utils import (  # type: ignore[import-untyped]  # it has no stubs
             DistributedDataParallelKwargs,
         )
     except ImportError as error:
         raise UserError("training needs Accelerate: pip install 'longvid[training]'") from error
+    # Accelerate remembers a process's first choice, and another run in it may choose otherwise.
+    AcceleratorState._reset_state(reset_partial_state=False)
     chosen = choose_device(device)
     if chosen.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
