@@ -10,7 +10,7 @@ import pytest
 
 from tests.installed import install_tiny
 
-# The tests' tensors are small: a second thread costs more than it gives, and bits depend on how many there are.
+# The tests' tensors are small: a second thread costs more than it gives, and bits depend on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 BUDGET_SECONDS = {
