@@ -1,25 +1,20 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
 from longvid.locks import locked
-from tests.installed import install_tiny
 from tests.kept import EDITED, render
 from tests.planning import longvid
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(workplace):
     """A folder to work in, with a film and a take."""
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.chdir(tmp_path)
-    render(tmp_path / "film.mp4")
-    render(tmp_path / "film.mp4", *EDITED)
-    return tmp_path
+    render(workplace / "film.mp4")
+    render(workplace / "film.mp4", *EDITED)
+    return workplace
 
 
 def test_nothing_goes_unless_told(here):

@@ -1,27 +1,22 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from longvid.exchange import FILE
 from longvid.files import write_sealed
-from tests.installed import install_tiny
 from tests.kept import EDITED, SHOTS, render
 from tests.planning import longvid
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(workplace):
     """A folder to work in, with a film and a take."""
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.chdir(tmp_path)
-    render(tmp_path / "film.mp4")
-    render(tmp_path / "film.mp4", *EDITED)
-    return tmp_path
+    render(workplace / "film.mp4")
+    render(workplace / "film.mp4", *EDITED)
+    return workplace
 
 
 def words(text: str) -> list[list[str]]:

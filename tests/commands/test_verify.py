@@ -1,24 +1,19 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
-from tests.installed import install_tiny
 from tests.kept import EDITED, flip, render
 from tests.planning import longvid
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(workplace):
     """A folder to work in, with a film and a take."""
-    monkeypatch.syspath_prepend(str(install_tiny(tmp_path / "plugins")))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.chdir(tmp_path)
-    render(tmp_path / "film.mp4")
-    render(tmp_path / "film.mp4", *EDITED)
-    return tmp_path
+    render(workplace / "film.mp4")
+    render(workplace / "film.mp4", *EDITED)
+    return workplace
 
 
 def test_a_whole_film_is_one_line(here):
@@ -76,4 +71,5 @@ def test_what_is_no_work_directory_is_wrong_input(here):
     assert ran.err == (
         "error: other.longvid: there is no such folder; a film's work directory is named film.longvid\n"
     )
-    assert "plugins: is no film's work directory" in longvid("verify", "plugins").err
+    (here / "other").mkdir()
+    assert "other: is no film's work directory" in longvid("verify", "other").err
