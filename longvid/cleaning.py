@@ -12,10 +12,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from longvid import exchange
+from longvid import exchange, walks
 from longvid.errors import RenderError, UserError
 from longvid.locks import locked
-from longvid.methods import enter_steps
 from longvid.outputs import work_film
 from longvid.starts import Start
 from longvid.state import FOLDERS, WorkDirectory, in_time, take_folders
@@ -236,4 +235,12 @@ def take_enter(take: Take) -> tuple[int, ...]:
     """The global step at which each unit enters, by the plan of a render."""
     plan = take.plan
     start = Start.of(plan["start"]) if plan.get("start") else Start(())
-    return enter_steps(plan["method"], plan["runs"], plan["steps"], plan["window"], start.given, start.noised)
+    return walks.Walk(
+        walks.read(plan["method"]),
+        tuple(plan["runs"]),
+        plan["steps"],
+        plan["window"],
+        plan["chunk_latents"],
+        start.given,
+        start.noised,
+    ).enter

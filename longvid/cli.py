@@ -15,6 +15,7 @@ from longvid import __version__
 from longvid.commands.bench import bench
 from longvid.commands.clean import clean
 from longvid.commands.doctor import doctor
+from longvid.commands.evaluate import evaluate
 from longvid.commands.extend import extend
 from longvid.commands.finetune import finetune
 from longvid.commands.finish import finish
@@ -57,6 +58,7 @@ for command in (
     extend,
     finish,
     finetune,
+    evaluate,
     takes,
     verify,
     clean,

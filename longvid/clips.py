@@ -169,6 +169,7 @@ def _holds(work: WorkDirectory, unit: int, identity: str) -> bool:
 def _put_window(work: WorkDirectory, names: Identities, start: Start, latents: Sequence[Tensor]) -> None:
     """The loop's state before the first evaluation: the last given chunk and all that is noised, still clean
     (paper Alg. 1); ``latents`` are theirs."""
-    units = tuple(range(start.given - 1, len(start.sources)))
+    parts = names.walk.parts
+    units = tuple(range((start.given - 1) * parts, len(start.sources) * parts))
     state = WindowState(0, units, (0,) * len(units), torch.cat(list(latents), dim=2), None)
     work.save_entry(start.given, state, {}, names.of_state(0))

@@ -35,7 +35,7 @@ class WindowState:
 
 @dataclass(frozen=True)
 class Finished:
-    """A clean unit: its index in the film and its latents [b c l h w] in fp32."""
+    """A clean chunk: its index in the film and its latents [b c l h w] in fp32."""
 
     unit: int
     latents: Tensor
@@ -57,19 +57,21 @@ def denoise(
     solver: Solver,
     total_levels: int,
     noise: UnitNoise,
+    parts: int = 1,
 ) -> Iterator[tuple[WindowState, list[Finished]]]:
     """Paper Alg. 1 with variable length, for any method: yields the state, and what finished, after every
     step.
 
     ``steps``: all window steps of the film; those before ``state.step`` are skipped, so that a saved state
     goes on. ``predict``: the guided network (guidance.py). ``schedule``: level / S in [0, 1] to time t in [0,
-    1]. ``total_levels``: S. ``noise``: of a unit at a step (noise.py). Runs on the device that
-    ``state.latents`` is on, in fp32, and waits for it once a step, at the step's end.
+    1]. ``total_levels``: S. ``noise``: of a unit at a step (noise.py). ``parts``: units in a chunk, which
+    finishes as a whole. Runs on the device that ``state.latents`` is on, in fp32, and waits for it once a
+    step, at the step's end.
 
-    A unit is held from the step that first reads it to the step that last does. One that is not held yet
-    enters as pure noise; one shown above its stored level is first noised up to it (paper eq. 2); one whose
-    ``after`` is None keeps its stored latents. Raises RenderError, which names unit and step, when latents
-    become NaN or infinite.
+    A unit is held from the step that first reads it to the step that last does, or that finishes its chunk.
+    One that is not held yet enters as pure noise; one shown above its stored level is first noised up to it
+    (paper eq. 2); one whose ``after`` is None keeps its stored latents. Raises RenderError, which names unit
+    and step, when latents become NaN or infinite.
     """
     remaining = [step for step in steps if step.step >= state.step]
     last_read = {unit: step.step for step in remaining for unit in step.reads}
@@ -128,8 +130,13 @@ def denoise(
                         f"{total_levels}): the weights are damaged, or the dtype is too narrow for them"
                     )
                 held[unit] = _Unit(new, units[k], slopes[k] if new > 0 else None)
-            finished = [Finished(unit, held[unit].latents.clone()) for unit in step.emits]
-            held = {unit: held[unit] for unit in sorted(held) if last_read.get(unit, -1) > step.step}
+            done = [unit // parts for unit in step.emits if (unit + 1) % parts == 0]
+            finished = [Finished(chunk, _whole(held, chunk, parts)) for chunk in done]
+            held = {
+                unit: held[unit]
+                for unit in sorted(held)
+                if last_read.get(unit, -1) > step.step or _is_waiting(held, unit, parts)
+            }
 
             state = WindowState(
                 step=step.step + 1,
@@ -147,6 +154,18 @@ class _Unit(NamedTuple):
     level: int
     latents: Tensor
     slope: Tensor | None
+
+
+def _whole(held: dict[int, _Unit], chunk: int, parts: int) -> Tensor:
+    """A chunk's latents [b c l h w], of its units."""
+    units = range(chunk * parts, (chunk + 1) * parts)
+    return torch.cat([held[unit].latents for unit in units], dim=2)
+
+
+def _is_waiting(held: dict[int, _Unit], unit: int, parts: int) -> bool:
+    """Whether a unit is finished, and its chunk is not: units finish in order."""
+    last = unit // parts * parts + parts - 1
+    return held[unit].level == 0 and unit != last and (last not in held or held[last].level > 0)
 
 
 def _held(state: WindowState, total_levels: int) -> dict[int, _Unit]:

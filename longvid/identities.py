@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from longvid.backends import Geometry
 from longvid.files import digest
-from longvid.methods import enter_steps
 from longvid.plan import RenderPlan
+from longvid.walks import Walk
 
 NUMERICS = 2
 """Raised when a version of longvid gives other numbers for the same plan, so that chunks are not mixed."""
@@ -25,29 +25,33 @@ class Identities:
 
     ``film``: of what holds for all latents. ``conditions``: of each unit's own. ``latents``: the chain, each
     unit's identity: that of the unit before, and the conditions of every unit that shares a window with it,
-    which are those with enter(j) < enter(i) + S. ``chunks``: of its frames in the file.
+    which are those with enter(j) < leave(i). ``chunks``: of its frames in the file.
     """
 
     film: str
     conditions: tuple[str, ...]
-    enter: tuple[int, ...]
-    steps: int
+    walk: Walk
     latents: tuple[str, ...]
     chunks: tuple[str, ...]
 
     @property
+    def enter(self) -> tuple[int, ...]:
+        """The global step at which each enters."""
+        return self.walk.enter
+
+    @property
     def end(self) -> int:
         """Global steps of the film."""
-        return self.enter[-1] + self.steps
+        return self.walk.leave[-1]
 
     def finished(self, step: int) -> int:
         """Units that are finished before this global step."""
-        return bisect_right(self.enter, step - self.steps)
+        return bisect_right(self.walk.leave, step)
 
     def is_clear(self, unit: int) -> bool:
         """Whether all units before this one are finished when it enters, so that it shares no window with
         them: at a run's start, and between two groups that move together."""
-        return unit == 0 or self.enter[unit] == self.enter[unit - 1] + self.steps
+        return unit == 0 or self.enter[unit] >= self.walk.leave[unit - 1]
 
     def is_entry(self, step: int) -> bool:
         """Whether a unit enters at this global step, and none has just been finished: a film that parts from
@@ -55,7 +59,7 @@ class Identities:
 
         At 0, where something is in the window before anything was done: noised chunks."""
         in_window = bisect_left(self.enter, step) > self.finished(step)
-        behind_none = _has(self.enter, step) and not _has(self.enter, step - self.steps)
+        behind_none = _has(self.enter, step) and not _has(self.walk.leave, step)
         return in_window and (step == 0 or behind_none)
 
     def of_state(self, step: int) -> str:
@@ -93,12 +97,12 @@ def identities(plan: RenderPlan, geometry: Geometry, fingerprint: str, dtype: st
         }
         | ({"lora": [[lora.fingerprint, lora.strength] for lora in plan.loras]} if plan.loras else {})
     )
-    enter = _enter(plan)
+    walk = plan.walk
     conditions = unit_conditions(plan)
     latents: list[str] = []
     chunks: list[str] = []
     for unit in plan.units:
-        end = bisect_left(enter, enter[unit.index] + plan.steps)
+        end = bisect_left(walk.enter, walk.leave[unit.index])
         if plan.start is None or unit.index >= plan.start.given:
             latents.append(digest([latents[-1] if latents else film, conditions[unit.index : end]]))
         elif plan.start.clip is None:
@@ -108,12 +112,12 @@ def identities(plan: RenderPlan, geometry: Geometry, fingerprint: str, dtype: st
         # A codec may hold frames back until a run ends: the last chunk then has more than its own.
         ends_run = unit.chunk == plan.runs[unit.run] - 1
         chunks.append(digest([latents[-1], unit.frames, ends_run, plan.scale, plan.crf]))
-    return Identities(film, conditions, enter, plan.steps, tuple(latents), tuple(chunks))
+    return Identities(film, conditions, walk, tuple(latents), tuple(chunks))
 
 
 def unit_conditions(plan: RenderPlan) -> tuple[str, ...]:
     """Of each unit alone: what it is told, when it enters, its noise, and what it begins from."""
-    enter = _enter(plan)
+    enter = plan.walk.enter
     noised = dict(enumerate(plan.start.sources)) if plan.start else {}
     pictures = {shot.first_unit: shot.picture for shot in plan.shots if shot.picture}
     return tuple(
@@ -130,8 +134,3 @@ def unit_conditions(plan: RenderPlan) -> tuple[str, ...]:
         )
         for unit in plan.units
     )
-
-
-def _enter(plan: RenderPlan) -> tuple[int, ...]:
-    given, noised = (plan.start.given, plan.start.noised) if plan.start else (0, 0)
-    return enter_steps(plan.method, plan.runs, plan.steps, plan.window, given, noised)

@@ -89,7 +89,8 @@ def keep(work: WorkDirectory, names: Identities, first_chunks: Sequence[bool], d
         if fits is not None:
             chosen, units = load_state(fits.path, device)[0], fits.finished
         elif units:
-            chosen = _clear(work, names, units, device, context=not first_chunks[units])
+            begun = max((unit for unit in range(units + 1) if first_chunks[unit]), default=0)
+            chosen = _clear(work, names, range(max(begun, units - names.walk.context_chunks), units), device)
 
     # What lies behind it is decoded again from its latents, from where the codec's carry is known.
     whole = min(len(finished), units)
@@ -137,16 +138,16 @@ def better_take(
     return best if best is not None and kept(best) > kept(work.path) else None
 
 
-def _clear(
-    work: WorkDirectory, names: Identities, units: int, device: torch.device, *, context: bool
-) -> WindowState:
-    """The state in which so many units are finished and nothing is in the window: what follows may see the
-    last of them as ``context``, clean."""
-    last = load_file(work.latents(units - 1), str(device))["latents"]
-    step = max(names.enter[units], 0)
-    if context:
-        return WindowState(step, (units - 1,), (0,), last, None)
-    return WindowState(step, (), (), last[:, :, :0], None)
+def _clear(work: WorkDirectory, names: Identities, context: range, device: torch.device) -> WindowState:
+    """The state in which all units before the end of ``context`` are finished and nothing is in the window;
+    what follows sees those of it as context."""
+    parts = names.walk.parts
+    units = tuple(range(context.start * parts, context.stop * parts))
+    # Without any, the last chunk's file is asked for its shape.
+    chunks = context or range(context.stop - 1, context.stop)
+    latents = torch.cat([load_file(work.latents(unit), str(device))["latents"] for unit in chunks], dim=2)
+    held = latents if units else latents[:, :, :0]
+    return WindowState(max(names.enter[context.stop], 0), units, (0,) * len(units), held, None)
 
 
 def would_keep(work: Path, planned: RenderPlan, geometry: Geometry) -> Kept | None:

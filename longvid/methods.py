@@ -1,7 +1,8 @@
 """Which units each evaluation of the network reads, at which noise levels. Torch-free.
 
-A film is units in runs; a true cut begins a new run, and runs never share a window. Every method is a line
-``enter(i)``, the global step at which unit i enters, and with it
+A film is units in runs; a true cut begins a new run, and runs never share a window. A unit is what moves
+through the window together: a chunk of latents, or one latent (`walks.Walk` says which). All but FIFO are a
+line ``enter(i)``, the global step at which unit i enters, and with it
 
     level(i, s) = clip(S - (s - enter(i)), 0, S)        S is pure noise, 0 is clean
     unit i is in the window while enter(i) <= s < enter(i) + S
@@ -14,10 +15,9 @@ independent of unit j > i exactly when enter(i) + S <= enter(j).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Protocol
 
 from longvid.errors import UserError
 from longvid.values import MAX_STEPS
@@ -51,38 +51,21 @@ class WindowStep:
             raise ValueError(f"{self}: emits must be the units that reach level 0")
 
 
-class Method(Protocol):
-    def __call__(
-        self,
-        runs: Sequence[int],
-        steps: int,
-        window: int,
-        *,
-        given: int = 0,
-        noised: int = 0,
-        overlap: int = 1,
-    ) -> Iterator[WindowStep]:
-        """The film's evaluations in order: ``runs`` units in each run, S = ``steps``, K = ``window``.
-
-        ``given``: units at the film's start that are clean from the beginning, a clip's. ``noised``: units
-        behind them that are there as well, and are noised and made anew. ``overlap``: how many finished units
-        of the same run are shown in front as clean context, once there are so many (overlapped conditioning,
-        paper section 3.4).
-        """
-        ...
-
-
-def check_steps(steps: int, window: int) -> None:
+def check_steps(steps: int, window: int, noun: str = "chunks") -> None:
     """Raise UserError, with the nearest that are, where S = ``steps`` is no multiple of K = ``window``."""
     if steps < 1 or steps % window:
         below = max(steps // window, 0) * window
         valid = (str(nearest) for nearest in (below, below + window) if 0 < nearest <= MAX_STEPS)
-        message = f"{steps} steps are no multiple of the window's {window} chunks"
+        message = f"{steps} steps are no multiple of the window's {window} {noun}"
         raise UserError(f"{message}; nearest: {' or '.join(valid)}")
 
 
+Enter = Callable[[int, int, int], int]
+"""enter(i) of unit i of a run, counted from the run's own start, of (i, S, K)."""
+
+
 def enter_steps(
-    method: str, runs: Sequence[int], steps: int, window: int, given: int = 0, noised: int = 0
+    enter: Enter, runs: Sequence[int], steps: int, window: int, given: int = 0, noised: int = 0
 ) -> tuple[int, ...]:
     """enter(i), the global step at which each unit of the film enters the window, in order.
 
@@ -92,62 +75,49 @@ def enter_steps(
     are clean before it begins (enter = -S), and their run counts from the one behind them. The
     ``noised`` behind those, which a progressive film takes from a clip, have entered before it begins, so
     that the first new one enters at 0: the i-th of n at -(n - i) m, so at level S - (n - i) m (paper Alg. 1,
-    lines 1 to 3). Raises UserError for an unknown method, for a progressive one where S is not a multiple of
-    K, and where units can't be noised.
+    lines 1 to 3).
     """
-    if method not in METHODS:
-        raise UserError(f"method: {method!r} is unknown; known: {', '.join(METHODS)}")
     if window < 1 or not runs or min(runs) < 1:
         raise ValueError(f"the window and every run need at least one unit: {window}, {tuple(runs)}")
     ends = list(accumulate(runs))
     if not 0 <= given <= ends[-1]:
         raise ValueError(f"of {ends[-1]} units, {given} cannot be given")
-    if noised and method != "progressive":
-        raise UserError(f"method {method} takes no noised chunks over; only progressive does")
     if noised and not (given and noised < window):
-        raise ValueError(f"{noised} chunks cannot be noised behind {given}: at least 1, at most K - 1")
+        raise ValueError(f"{noised} units cannot be noised behind {given}: at least 1, at most K - 1")
     if noised and any(given <= end < given + noised for end in ends):
-        raise ValueError(f"{noised} chunks cannot be noised behind {given}: a run ends there")
-    enter_in_run = _ENTER[method]
+        raise ValueError(f"{noised} units cannot be noised behind {given}: a run ends there")
     new = [min(units, max(end - given, 0)) for units, end in zip(runs, ends, strict=True)]
-    lengths = [enter_in_run(units - 1, steps, window) + steps if units else 0 for units in new]
-    starts = accumulate(lengths[:-1], initial=-enter_in_run(noised, steps, window))
+    lengths = [enter(units - 1, steps, window) + steps if units else 0 for units in new]
+    starts = accumulate(lengths[:-1], initial=-enter(noised, steps, window))
     return (-steps,) * given + tuple(
-        start + enter_in_run(i, steps, window)
+        start + enter(i, steps, window)
         for start, units in zip(starts, new, strict=True)
         for i in range(units)
     )
 
 
-def progressive(
-    runs: Sequence[int], steps: int, window: int, *, given: int = 0, noised: int = 0, overlap: int = 1
+def windows(
+    enter: Sequence[int],
+    runs: Sequence[int],
+    steps: int,
+    *,
+    overlap: int = 1,
+    noised_context: bool = False,
+    beyond: int = 0,
 ) -> Iterator[WindowStep]:
-    """Progressive autoregressive denoising (paper sections 3.1 to 3.4): enter(i) = i m with m = S / K.
+    """The window steps of any line ``enter``, with S = ``steps``.
 
-    K noisy units whose levels rise from front to back. A run begins from text alone, or from what is given.
+    ``overlap``: how many finished units of the same run are shown in front as context, once there are so many
+    (overlapped conditioning, paper section 3.4): clean, or where ``noised_context`` is set at the level of
+    the first unit behind them, with new noise each time (paper eq. 2). The last ``beyond`` units are only
+    there to fill the window: the film ends before they are finished.
     """
-    return _windows(enter_steps("progressive", runs, steps, window, given, noised), runs, steps, overlap)
-
-
-def replacement(
-    runs: Sequence[int], steps: int, window: int, *, given: int = 0, noised: int = 0, overlap: int = 1
-) -> Iterator[WindowStep]:
-    """Replacement without noise (paper section 4.1, RN): enter(i) = floor(i / K) S.
-
-    K units at one level together, then the next K; the finished ones in front of them stay clean. It is how
-    Open-Sora v1.2 itself goes on from a clip. With K = N it is one clip, without autoregression.
-    """
-    return _windows(enter_steps("replace", runs, steps, window, given, noised), runs, steps, overlap)
-
-
-def _windows(enter: Sequence[int], runs: Sequence[int], steps: int, overlap: int) -> Iterator[WindowStep]:
-    """The window steps of any line ``enter``, with clean context."""
     run_starts = list(accumulate(runs, initial=0))
 
     def level(unit: int, step: int) -> int:
         return min(max(steps - (step - enter[unit]), 0), steps)
 
-    for step in range(enter[-1] + steps):
+    for step in range(enter[-1 - beyond] + steps):
         first, end = bisect_right(enter, step - steps), bisect_right(enter, step)
         run_start = run_starts[bisect_right(run_starts, first) - 1]
         context = tuple(range(max(run_start, first - overlap), first))
@@ -155,22 +125,63 @@ def _windows(enter: Sequence[int], runs: Sequence[int], steps: int, overlap: int
         yield WindowStep(
             step=step,
             reads=context + live,
-            before=tuple(level(unit, step) for unit in context + live),
+            before=tuple(level(first if noised_context else unit, step) for unit in context)
+            + tuple(level(unit, step) for unit in live),
             after=(None,) * len(context) + tuple(level(unit, step + 1) for unit in live),
             emits=tuple(unit for unit in live if level(unit, step + 1) == 0),
         )
 
 
-METHODS: Mapping[str, Method] = {"progressive": progressive, "replace": replacement}
+def diagonals(
+    runs: Sequence[int], partitions: int, frames: int, *, lookahead: bool = True, given: int = 0
+) -> Iterator[WindowStep]:
+    """FIFO-Diffusion (Kim et al. 2024, sections 4.2 and 4.3), of n = ``partitions`` of f = ``frames`` units.
+
+    S = n f levels, unit i of a run enters at its diagonal i, and every diagonal takes all that are in the
+    queue one level down, f units at a time. With ``lookahead`` a call reads f units and advances the later
+    half of them only, so each has cleaner ones in front: 2 n calls instead of n. A queue that fills up or
+    runs dry has fewer units; a call that would advance none is not made.
+
+    The first ``given`` units are clean from the beginning, and are read in front of what is behind them.
+    """
+    steps = partitions * frames
+    advanced = frames // 2 if lookahead else frames
+    step = 0
+    run_end = 0
+    for units in runs:
+        run_start, run_end = run_end, run_end + units
+        first = max(run_start, min(given, run_end))
+        for diagonal in range(run_end - first + steps - 1 if run_end > first else 0):
+            # The unit at position p, 0 the oldest, is at level p + 1.
+            oldest = first + diagonal - steps + 1
+            for call in reversed(range(steps // advanced)):
+                begin, end = oldest + call * advanced, oldest + (call + 1) * advanced
+                moved = range(max(first, begin), min(run_end, end))
+                if not moved:
+                    continue
+                in_front = begin - advanced if lookahead else moved.start
+                # Calls go from the noisiest on: what is in front has not been moved in this diagonal.
+                reads = range(max(run_start, in_front), moved.stop)
+                levels = tuple(max(unit - oldest + 1, 0) for unit in reads)
+                yield WindowStep(
+                    step=step,
+                    reads=tuple(reads),
+                    before=levels,
+                    after=tuple(
+                        level - 1 if unit in moved else None
+                        for unit, level in zip(reads, levels, strict=True)
+                    ),
+                    emits=(oldest,) if oldest in moved else (),
+                )
+                step += 1
 
 
-def _enter_progressive(i: int, steps: int, window: int) -> int:
+def enter_progressive(i: int, steps: int, window: int) -> int:
+    """enter(i) = i m with m = S / K (paper section 3.1). Raises UserError where K does not divide S."""
     check_steps(steps, window)
     return i * (steps // window)
 
 
-_ENTER: Mapping[str, Callable[[int, int, int], int]] = {
-    "progressive": _enter_progressive,
-    "replace": lambda i, steps, window: i // window * steps,
-}
-"""enter(i) of unit i of a run, counted from the run's own start, of (i, S, K)."""
+def enter_in_groups(i: int, steps: int, window: int) -> int:
+    """enter(i) = floor(i / K) S: K units at one level together, then the next K (paper section 2.2)."""
+    return i // window * steps

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import accumulate, pairwise
 from math import floor
 from pathlib import Path
@@ -15,14 +16,15 @@ from longvid import lora
 from longvid.backends import Backend, FilmSpec, Geometry, Lora
 from longvid.errors import UserError
 from longvid.files import checksum, digest
-from longvid.methods import METHODS
 from longvid.settings import Overrides as Overrides
-from longvid.settings import Settings, settle
+from longvid.settings import settle
 from longvid.spans import Span, end_error, snap, spans
 from longvid.starts import Start
 from longvid.timeline import Timeline
 from longvid.times import length, round_half_up
 from longvid.units import ShotPlan, UnitPlan, branched, units_of
+from longvid.walks import Walk
+from longvid.walks import read as read_method
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ class RenderPlan:
     """Units at the film's front that are there before it is rendered."""
     loras: tuple[Lora, ...] = ()
     """Those that act, in their order."""
+    chunk_latents: int = 1
+    """Latents in a chunk, which a method may take one by one."""
+
+    @cached_property
+    def walk(self) -> Walk:
+        """The way through the window."""
+        given, noised = (self.start.given, self.start.noised) if self.start else (0, 0)
+        return Walk(
+            read_method(self.method), self.runs, self.steps, self.window, self.chunk_latents, given, noised
+        )
 
     @property
     def spec(self) -> FilmSpec:
@@ -92,6 +104,7 @@ class RenderPlan:
             "steps": self.steps,
             "window": self.window,
             "method": self.method,
+            "chunk_latents": self.chunk_latents,
             "solver": self.solver,
             "prompts": list(self.prompts),
             "negatives": list(self.negatives),
@@ -185,8 +198,7 @@ def plan(
 
     if overrides.branch_at is not None:
         units = branched(units, overrides, fps, requested[-1].end_frame + anew_frames)
-    evaluations, calls = _cost(geometry, settings, runs, units, start, picture_files)
-    return RenderPlan(
+    made = RenderPlan(
         title=timeline.title or Path(timeline.source.name).stem.encode(errors="replace").decode(),
         model=backend.name,
         model_options=timeline.model_options,
@@ -199,13 +211,13 @@ def plan(
         solver=settings.solver,
         prompts=tuple(prompt for prompt, _ in texts),
         negatives=tuple(negative for _, negative in texts),
-        shots=tuple(replace(shot, evaluations=evaluations[shot.index]) for shot in shots),
+        shots=tuple(shots),
         units=tuple(units),
         runs=tuple(runs),
         frames=requested[-1].end_frame + anew_frames,
-        evaluations=evaluations.total(),
-        network_calls=calls.total(),
-        calls_by_latents=tuple(sorted(calls.items())),
+        evaluations=0,  # counted below
+        network_calls=0,
+        calls_by_latents=(),
         scale=settings.scale,
         crf=timeline.output.crf,
         edit=_edit(timeline),
@@ -213,6 +225,21 @@ def plan(
         start=start,
         # One of strength 0 changes nothing, so it is no part of the film.
         loras=tuple(use for use in (lora.of_timeline(timeline) if loras is None else loras) if use.strength),
+        chunk_latents=geometry.chunk_latents,
+    )
+    try:
+        made.walk.check()
+    except UserError as error:
+        if overrides.method:
+            raise UserError(f"--method: {error}") from error
+        raise timeline.source.error(("method",), str(error)) from error
+    evaluations, calls = _cost(made)
+    return replace(
+        made,
+        shots=tuple(replace(shot, evaluations=evaluations[shot.index]) for shot in shots),
+        evaluations=evaluations.total(),
+        network_calls=calls.total(),
+        calls_by_latents=tuple(sorted(calls.items())),
     )
 
 
@@ -269,25 +296,19 @@ def _texts(timeline: Timeline) -> tuple[list[tuple[str, str]], list[int]]:
     return list(place), [place[text] for text in of_shot]
 
 
-def _cost(
-    geometry: Geometry,
-    settings: Settings,
-    runs: Sequence[int],
-    units: Sequence[UnitPlan],
-    start: Start | None,
-    pictures: Container[int],
-) -> tuple[Counter[int], Counter[int]]:
+def _cost(planned: RenderPlan) -> tuple[Counter[int], Counter[int]]:
     """Evaluations by shot, network calls by latent frames in the window."""
     evaluations, calls = Counter[int](), Counter[int]()
-    given, noised = (start.given, start.noised) if start else (0, 0)
-    method = METHODS[settings.method]
-    for step in method(runs, settings.steps, settings.window, given=given, noised=noised):
-        evaluations[units[step.reads[-1]].shot] += 1
+    units, walk = planned.units, planned.walk
+    pictures = {chunk * walk.parts for chunk in planned.pictures}
+    for step in walk.steps_in_order():
+        chunks = [walk.chunk(unit) for unit in step.reads]
+        evaluations[units[chunks[-1]].shot] += 1
         # A window in which every unit has guidance 1 needs no second call without the prompt.
-        guided = any(units[unit].guidance != 1 for unit in step.reads)
+        guided = any(units[chunk].guidance != 1 for chunk in chunks)
         # A picture is one latent in front, until the run's first unit is clean.
         picture = step.reads[0] in pictures and step.before[0] > 0
-        calls[len(step.reads) * geometry.chunk_latents + picture] += 2 if guided else 1
+        calls[len(step.reads) * walk.unit_latents + picture] += 2 if guided else 1
     return evaluations, calls
 
 

@@ -11,7 +11,6 @@ from longvid.backends import Film, Geometry, Text
 from longvid.denoise import Finished, WindowState, denoise
 from longvid.document import show as display
 from longvid.guidance import classifier_free, starting_from
-from longvid.methods import METHODS
 from longvid.noise import per_unit
 from longvid.plan import RenderPlan
 from longvid.processes import SOLVERS
@@ -26,24 +25,31 @@ def windows(
     state: WindowState,
 ) -> Iterator[tuple[WindowState, list[Finished]]]:
     """The denoising loop from this state on, each run from its picture [1 c 1 h w], if it has one."""
-    given, noised = (planned.start.given, planned.start.noised) if planned.start else (0, 0)
-    predict = classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units])
+    walk = planned.walk
+    guided = classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units])
+
+    def predict(x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:
+        return guided(x, t, tuple(map(walk.chunk, units)))
+
+    # Units may be there that only fill the window at the film's end: they have a noise of their own.
+    seeds = [planned.units[walk.chunk(unit)].seed for unit in range(walk.units)]
     return denoise(
-        METHODS[planned.method](planned.runs, planned.steps, planned.window, given=given, noised=noised),
+        walk.steps_in_order(),
         state,
-        predict=starting_from(predict, pictures),
+        predict=starting_from(predict, {chunk * walk.parts: picture for chunk, picture in pictures.items()}),
         schedule=film.schedule,
         process=film.process,
         solver=SOLVERS[planned.solver],
         total_levels=planned.steps,
-        noise=per_unit([unit.seed for unit in planned.units], unit_shape(planned, geometry)),
+        noise=per_unit(seeds, unit_shape(planned, geometry)),
+        parts=walk.parts,
     )
 
 
 def unit_shape(planned: RenderPlan, geometry: Geometry) -> tuple[int, int, int, int]:
     """(c, l, h, w) of one unit."""
     width, height = (side // geometry.pixel_stride for side in planned.size)
-    return (geometry.channels, geometry.chunk_latents, height, width)
+    return (geometry.channels, planned.walk.unit_latents, height, width)
 
 
 def encode_prompts(film: Film, planned: RenderPlan) -> tuple[Text, list[str]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fractions import Fraction
 from typing import Literal
 
+from longvid import walks
 from longvid.backends import Backend, Geometry
 from longvid.document import NodePath, show
 from longvid.errors import UserError
-from longvid.methods import METHODS, check_steps
+from longvid.methods import check_steps
 from longvid.timeline import Timeline
 from longvid.times import round_half_up
 from longvid.values import MAX_GUIDANCE, MAX_SEED, MAX_SIDE_PX, MAX_STEPS
@@ -105,15 +105,13 @@ def _steps(timeline: Timeline, geometry: Geometry, overrides: Overrides) -> tupl
 
 
 def _method(timeline: Timeline, overrides: Overrides) -> str:
-    method = overrides.method or timeline.method or "progressive"
-    if method in METHODS:
-        return method
-    near = get_close_matches(method, METHODS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(METHODS)}"
-    message = f"no method {show(method)}; {hint}"
-    raise (
-        UserError(f"--method: {message}") if overrides.method else timeline.source.error(("method",), message)
-    )
+    """In the form that is the same for all ways to write it."""
+    try:
+        return str(walks.read(overrides.method or timeline.method or "progressive"))
+    except UserError as error:
+        if overrides.method:
+            raise UserError(f"--method: {error}") from error
+        raise timeline.source.error(("method",), str(error)) from error
 
 
 def _fps(timeline: Timeline, backend: Backend) -> Fraction:

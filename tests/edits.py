@@ -15,11 +15,11 @@ import torch
 
 from longvid import files, rendering, state
 from longvid.backends import Backend
-from longvid.methods import enter_steps
 from longvid.plan import RenderPlan, plan
 from longvid.progress import ChunkSaved, Done, Event, Noted, Stepped
 from longvid.timeline import build
 from tests.tiny import TinyBackend
+from tests.walking import enter_steps
 
 Film = Mapping[str, Any]
 Edit = Callable[[Film], Film]

@@ -10,14 +10,13 @@ from torch import Tensor
 from longvid.backends import Process
 from longvid.denoise import Finished, WindowState, denoise, fresh
 from longvid.guidance import Predict, classifier_free
-from longvid.methods import METHODS, WindowStep
+from longvid.methods import WindowStep
 from longvid.noise import ENTRY, noise, per_unit
 from longvid.processes import RectifiedFlow, Solver, euler
 from tests.tiny import RUNTIME, SPEC, TinyBackend
 
 SHAPE = (3, 2, 4, 6)
 CPU = torch.device("cpu")
-progressive = METHODS["progressive"]
 States = Iterator[tuple[WindowState, list[Finished]]]
 
 

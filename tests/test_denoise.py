@@ -14,7 +14,7 @@ from longvid.backends import Runtime
 from longvid.denoise import Finished, WindowState, fresh
 from longvid.errors import RenderError
 from longvid.guidance import classifier_free, per_frame
-from longvid.methods import WindowStep, enter_steps
+from longvid.methods import WindowStep
 from longvid.noise import noise
 from longvid.processes import DDIM, Solver, ab2, euler
 from tests.looping import (
@@ -23,12 +23,12 @@ from tests.looping import (
     finished_of,
     growing,
     linear,
-    progressive,
     run,
     tiny_predict,
     warped,
 )
 from tests.tiny import SPEC, TinyBackend
+from tests.walking import enter_steps, progressive
 
 # Known fields against their integrals
 

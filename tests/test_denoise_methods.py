@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longvid.denoise import WindowState
 from longvid.guidance import per_frame
-from longvid.methods import METHODS, WindowStep
+from longvid.methods import WindowStep
 from longvid.noise import noise
 from longvid.processes import RectifiedFlow, Solver, ab2, euler
 from tests.looping import (
@@ -20,6 +20,7 @@ from tests.looping import (
     tiny_predict,
     warped,
 )
+from tests.walking import progressive, replacement
 
 
 def fifo_steps(parts: int, part: int, diagonals: int) -> list[WindowStep]:
@@ -113,7 +114,7 @@ def test_replacement_equals_its_literal_loop(noisy: bool) -> None:
         done.extend(x.chunk(window, dim=2))
 
     if not noisy:
-        assert walk == list(METHODS["replace"]([groups * window], levels, window))
+        assert walk == list(replacement([groups * window], levels, window))
     found = finished_of(run(walk, predict, levels=levels, schedule=warped))
     assert len(found) == groups * window
     for one, other in zip(found, done, strict=True):
@@ -135,7 +136,7 @@ def test_a_clip_is_noised_to_its_levels_and_goes_on(solver: Solver) -> None:
         WindowStep(9, (2, 3), (0, 1), (None, 0), (3,)),
     ]
     assert steps == [
-        step for step in METHODS["progressive"]([4], levels, window, given=1) if step.step >= state.step
+        step for step in progressive([4], levels, window, given=1) if step.step >= state.step
     ]
     found = finished_of(run(steps, growing, levels=levels, state=state, solver=solver))
 

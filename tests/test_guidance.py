@@ -9,10 +9,10 @@ from torch import Tensor
 
 from longvid.backends import Prompts
 from longvid.guidance import Predict, PromptText, classifier_free, per_frame, per_prompt, starting_from
-from longvid.methods import METHODS
 from longvid.noise import noise
-from tests.looping import finished_of, progressive, run, tiny_predict, warped
+from tests.looping import finished_of, run, tiny_predict, warped
 from tests.tiny import RUNTIME, SPEC, TinyBackend, TinyFilm
+from tests.walking import progressive, walk
 
 UNITS, LATENTS = 4, 2
 X = noise(0, 0, 0, (1, 3, UNITS * LATENTS, 4, 6))
@@ -214,12 +214,12 @@ def towards_the_first(x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:
     return (x - goal) / t.clamp(min=1 / 64).view(len(x), 1, -1, 1, 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["progressive", "replace"])
 def test_each_run_extends_its_own_picture(method: str) -> None:
     """Three runs, the first and the last of a picture, the one between from text alone."""
     runs, other = (3, 2, 3), -2 * PICTURE
     predict = starting_from(towards_the_first, {0: PICTURE, 5: other})
-    film = finished_of(run(METHODS[method](runs, 8, 2), predict, levels=8, schedule=warped))
+    film = finished_of(run(walk(method, runs, 8, 2), predict, levels=8, schedule=warped))
     for unit, goal in enumerate([PICTURE] * 3 + [0 * PICTURE] * 2 + [other] * 3):
         torch.testing.assert_close(film[unit], goal.expand_as(film[unit]), rtol=0, atol=1e-5)
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from longvid.denoise import WindowState
 from longvid.errors import UserError
 from longvid.guidance import per_frame
-from longvid.methods import METHODS, enter_steps
 from longvid.noise import noise
-from tests.looping import SHAPE, entering, finished_of, progressive, run
+from longvid.walks import Method, Walk
+from tests.looping import SHAPE, entering, finished_of, run
+from tests.walking import enter_steps, progressive
 
 
 def clip(chunks: int) -> Tensor:
@@ -39,7 +40,9 @@ def test_fewer_noised_chunks_leave_the_rest_of_the_window_to_noise() -> None:
 
 def test_what_cannot_be_noised_is_refused() -> None:
     with pytest.raises(UserError, match="method replace takes no noised chunks over; only progressive does"):
-        enter_steps("replace", [7], 8, 4, given=1, noised=3)
+        Walk(Method("replace"), (7,), 8, 4, 2, given=1, noised=3).check()
+    with pytest.raises(UserError, match="behind one clean one: overlap=1, or 0"):
+        Walk(Method(overlap=2), (7,), 8, 4, 2, given=2, noised=1).check()
     for given, noised in ((0, 1), (1, 4)):
         with pytest.raises(ValueError, match="cannot be noised"):
             enter_steps("progressive", [7], 8, 4, given=given, noised=noised)
@@ -59,7 +62,7 @@ def test_a_noised_chunk_has_its_own_content_and_so_much_noise() -> None:
 
     held = clip(4)
     state = WindowState(0, (0, 1, 2, 3), (0, 0, 0, 0), held, None)
-    steps = METHODS["progressive"]([6], 8, 4, given=1, noised=3)
+    steps = progressive([6], 8, 4, given=1, noised=3)
     latents = finished_of(run(steps, predict, levels=8, state=state))
     clean = held.chunk(4, dim=2)
     assert torch.equal(shown[0][:, :, :2], clean[0]), "the given chunk is shown as it is"

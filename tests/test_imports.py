@@ -14,15 +14,16 @@ import longvid
 
 PACKAGE = Path(longvid.__file__).parent
 HEAVY = {"torch", "numpy", "av", "einops", "safetensors", "diffusers", "transformers", "accelerate", "peft"}
-HEAVY |= {"moviepy", "xformers", "ray", "scenedetect", "matplotlib", "PIL", "huggingface_hub"}
+HEAVY |= {"moviepy", "xformers", "ray", "scenedetect", "cv2", "matplotlib", "PIL", "huggingface_hub"}
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("timeline", "document", "times"),
+    ("timeline", "document", "times", "values"),
     ("backends", "memory", "plugins", "lora", "downloads", "digests"),
-    ("methods",),
+    ("methods", "walks"),
     (
         "plan",
+        "units",
         "spans",
         "schedules",
         "settings",
@@ -41,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("editing",),
     ("joining", "takes", "cleaning", "verifying", "finishing", "clips", "extending", "rendering"),
     ("training",),
+    ("evaluation",),
     ("benchmarks",),
     ("commands",),
     ("cli",),

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longvid.errors import UserError
-from longvid.methods import METHODS, WindowStep, enter_steps
-
-progressive, replacement = METHODS["progressive"], METHODS["replace"]
+from longvid.methods import WindowStep
+from tests.walking import enter_steps, progressive, replacement
 
 films = st.tuples(
     st.lists(st.integers(1, 6), min_size=1, max_size=4),  # units in each run
@@ -95,11 +94,6 @@ def test_steps_must_be_a_multiple_of_the_window(steps: int, window: int, nearest
     )
     with pytest.raises(UserError):
         next(progressive([3], steps, window))
-
-
-def test_an_unknown_method_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"^method: 'progresive' is unknown; known: progressive"):
-        enter_steps("progresive", [3], 8, 4)
 
 
 @pytest.mark.parametrize(("runs", "window"), [([], 4), ([0], 4), ([2, 0], 4), ([2], 0)])

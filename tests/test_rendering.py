@@ -18,7 +18,6 @@ from longvid import files, finishing, rendering, sampling, state
 from longvid.denoise import denoise
 from longvid.errors import RenderError, UserError
 from longvid.guidance import classifier_free
-from longvid.methods import METHODS
 from longvid.noise import per_unit
 from longvid.plan import RenderPlan, plan
 from longvid.processes import SOLVERS
@@ -178,7 +177,7 @@ def test_a_saved_state_is_all_it_takes_to_go_on(tmp_path, chunk, solver):
     text, _ = sampling.encode_prompts(loaded, planned)
     codec = loaded.codec()
     rest = denoise(
-        METHODS[planned.method](planned.runs, planned.steps, planned.window),
+        planned.walk.steps_in_order(),
         start,
         predict=classifier_free(loaded.denoiser(), text, [unit.guidance for unit in planned.units]),
         schedule=loaded.schedule,

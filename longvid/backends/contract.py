@@ -46,9 +46,9 @@ from longvid.denoise import denoise, fresh
 from longvid.errors import UserError
 from longvid.guidance import classifier_free
 from longvid.lora import WEIGHTS, named
-from longvid.methods import METHODS
 from longvid.noise import noise, per_unit
 from longvid.processes import euler
+from longvid.walks import Method, Walk
 
 
 def check_backend(
@@ -281,7 +281,7 @@ def check_independence(film: Film, geometry: Geometry, size: tuple[int, int], de
     def render(last: tuple[float, float]) -> list[Tensor]:
         text = film.text(encoded, {}, torch.tensor([(1.0, 0.0)] * (units - 1) + [last]))
         states = denoise(
-            METHODS["progressive"]([units], window, window),
+            Walk(Method(), (units,), window, window, geometry.chunk_latents).steps_in_order(),
             fresh(shape, torch.device(device)),
             predict=classifier_free(film.denoiser(), text, [1.0] * units),
             schedule=film.schedule,

@@ -20,11 +20,11 @@ from longvid.backends.diorama.film import DioramaFilm
 from longvid.denoise import denoise, fresh
 from longvid.errors import UserError
 from longvid.guidance import Predict, classifier_free, starting_from
-from longvid.methods import METHODS
 from longvid.noise import per_unit
 from longvid.plugins import FOLDER_FILE
 from longvid.processes import euler
 from longvid.video import reader
+from tests.walking import progressive
 
 MODEL_CARD, SHEET = "MODEL_CARD.md", "samples.png"
 
@@ -117,7 +117,7 @@ def test_a_film_begins_like_its_picture() -> None:
 
     def first_frame(predict: Predict) -> Tensor:
         *_, (_, (chunk,)) = denoise(
-            METHODS["progressive"]((1,), 8, 4),
+            progressive((1,), 8, 4),
             fresh(shape, torch.device("cpu")),
             predict=predict,
             schedule=film.schedule,

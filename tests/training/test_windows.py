@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from longvid.errors import UserError
-from longvid.methods import METHODS
 from longvid.training.windows import SHARES, Window, draw_times, draw_window, jitter, latent_times
+from tests.walking import progressive
 
 K, S, LATENTS = 4, 16, 2
 
@@ -24,7 +24,7 @@ def test_progressive_times_are_the_levels_of_sampling() -> None:
     assert (times[:, :LATENTS] == 0).all()
     by_chunk = times[:, LATENTS::LATENTS]
     torch.testing.assert_close(by_chunk.diff(dim=1), torch.full((2000, K - 1), 1 / K), atol=2e-3, rtol=0)
-    for step in METHODS["progressive"]([12], S, K):
+    for step in progressive([12], S, K):
         if len(step.reads) == K + 1 and step.after[0] is None:
             sampled = torch.tensor(step.before[1:]) / S
             assert (by_chunk - sampled).abs().max(1).values.min() < 5e-3

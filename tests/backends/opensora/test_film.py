@@ -97,7 +97,6 @@ def latents_of_a_film(folder: Path, device: str) -> Tensor:
     """The clean latents of a film of two prompts, a blend and a cut."""
     from longvid.denoise import denoise, fresh
     from longvid.guidance import classifier_free
-    from longvid.methods import METHODS
     from longvid.noise import per_unit
     from longvid.processes import euler
     from longvid.sampling import encode_prompts
@@ -120,7 +119,7 @@ def latents_of_a_film(folder: Path, device: str) -> Tensor:
     text, _ = encode_prompts(film, planned)
     shape = (4, 5, SIZE[1] // 8, SIZE[0] // 8)
     happening = denoise(
-        METHODS["progressive"](planned.runs, planned.steps, planned.window),
+        planned.walk.steps_in_order(),
         fresh(shape, torch.device(device)),
         predict=classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units]),
         schedule=film.schedule,

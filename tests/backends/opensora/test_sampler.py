@@ -18,9 +18,10 @@ from longvid.backends.opensora.schedule import shift, shift_ratio
 from longvid.backends.opensora.stdit3 import STDiT3, cast
 from longvid.denoise import WindowState, denoise
 from longvid.guidance import classifier_free
-from longvid.methods import METHODS, WindowStep
+from longvid.methods import WindowStep
 from longvid.noise import UnitNoise
 from longvid.processes import RectifiedFlow, euler
+from tests import walking
 from tests.backends.opensora.cases import Case
 from tests.backends.opensora.reading import network, readings
 from tests.backends.opensora.test_schedule import reference_latents
@@ -147,7 +148,7 @@ def progressive(
     keep, asked = bool(scheduler.get("keep_x0")), config["num_ar_latent_frames"]
     window = config["num_frames"] // chunk - keep
     stride = steps // window
-    method = partial(METHODS["progressive"], given=int(keep), overlap=int(keep))
+    method = partial(walking.progressive, given=int(keep), overlap=int(keep))
     given = z[:, :, : chunk * keep]
     if scheduler.get("variable_length"):
         walk = list(method([-(-asked // chunk)], steps, window))
@@ -201,7 +202,7 @@ def masked(
     new = int(mask.sum())
     if mask.tolist() == [0] * (len(mask) - new) + [1] * new and new:
         given = len(mask) - new
-        assert walk == list(METHODS["replace"]([len(mask)], steps, new, given=given, overlap=given))
+        assert walk == list(walking.replacement([len(mask)], steps, new, given=given, overlap=given))
     clean = tuple(unit for unit in units if mask[unit] < 1)
     state = WindowState(0, clean, (0,) * len(clean), z[:, :, list(clean)], None)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from longvid.backends.opensora.schedule import shift, shift_ratio
-from longvid.methods import METHODS
 from tests.backends.opensora.cases import Case
+from tests.walking import progressive, replacement
 
 KIND = "schedule"
 TOLERANCE = 1e-3
@@ -75,13 +75,13 @@ def combo_numbers(combo: str) -> tuple[int, int, int]:
 def stage_levels(latents: int, chunk: int) -> list[Tensor]:
     """The levels that a full window goes through until its oldest chunk is finished."""
     window = latents // chunk
-    walk = METHODS["progressive"]([2 * window], latents, window)
+    walk = progressive([2 * window], latents, window)
     full = [step for step in walk if len(step.reads) == window and step.reads[0] == 0]
     return [torch.tensor(step.before).repeat_interleave(chunk) / latents for step in full]
 
 
 def plain_levels(steps: int) -> Tensor:
-    walk = METHODS["replace"]([1], steps, 1)
+    walk = replacement([1], steps, 1)
     return torch.tensor([step.before[0] for step in walk]) / steps
 
 
