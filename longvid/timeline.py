@@ -186,7 +186,8 @@ class Timeline(BaseModel):
     )
     method: Text | None = Field(
         default=None,
-        description="How the window moves: `progressive`, or `replace` (whole windows after one another).",
+        description="How the window moves: progressive, replace, replace-noised, fifo or chained; with "
+        "options behind a colon, as progressive:overlap=0,chunk=1. `longvid plan --methods` compares them.",
     )
     style: Text | None = Field(default=None, description="Added to every prompt, behind a comma.")
     negative: MaybeText | None = Field(default=None, description="What to keep out of every shot.")

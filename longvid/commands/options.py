@@ -17,7 +17,13 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps of each chunk; 
 Guidance = Annotated[
     float | None, typer.Option(help="How strictly every shot follows its prompt; 1 turns it off.")
 ]
-Method = Annotated[str | None, typer.Option(help="How the window moves, such as progressive.")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How the window moves: progressive, replace, replace-noised, fifo or chained; with options "
+        "behind a colon, as progressive:overlap=0,chunk=1."
+    ),
+]
 Draft = Annotated[bool, typer.Option("--draft", help="Half the steps, with the same noise: a quick look.")]
 Lora = Annotated[
     list[str] | None,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from longvid.commands import options
 from longvid.commands.render import named_loras
+from longvid.walks import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from longvid.measurements import Estimate
     from longvid.memory import Card
     from longvid.plan import RenderPlan
+    from longvid.request import Request
 
 NOT_MEASURED = "not measured here"
 NARROWEST = 80
@@ -35,6 +38,9 @@ def plan(
     guidance: options.Guidance = None,
     method: options.Method = None,
     draft: options.Draft = False,
+    methods: Annotated[
+        bool, typer.Option("--methods", help="What the film would cost by every method, side by side.")
+    ] = False,
 ) -> None:
     """Show what a timeline becomes: shots, chunks, evaluations, time and memory. Renders nothing."""
     from longvid import measurements, timeline
@@ -45,6 +51,13 @@ def plan(
     overrides = Overrides(seed=seed, steps=steps, guidance=guidance, method=method, draft=draft)
     request = Request(timeline.load(file), model, overrides, loras=named_loras(lora))
     choice = request.choose()
+    if methods:
+        compared = [Compared.of(name, request, choice.backend) for name in KINDS]
+        if as_json:
+            typer.echo(json.dumps([asdict(each) for each in compared], ensure_ascii=False, indent=2))
+        else:
+            show_methods(compared)
+        return
     made = request.settled(choice.backend).plan(choice.backend)
     cost = measurements.estimate(made)
     card = next(iter(cards()), None)
@@ -55,6 +68,53 @@ def plan(
         typer.echo(json.dumps(report(made, cost, memory, kept), ensure_ascii=False, indent=2))
     else:
         show(made, str(choice), cost, memory, kept)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A method, and what the film would cost by it: ``latents`` counts what the network is shown, call by
+    call. All None where it cannot make this film, for the ``problem``."""
+
+    method: str
+    says: str
+    source: str
+    evaluations: int | None = None
+    network_calls: int | None = None
+    latents: int | None = None
+    problem: str | None = None
+
+    @staticmethod
+    def of(name: str, request: Request, backend: Backend) -> Compared:
+        from longvid.errors import UserError
+
+        kind = KINDS[name]
+        asked = replace(request, overrides=replace(request.overrides, method=name))
+        try:
+            made = asked.settled(backend).plan(backend)
+        except UserError as error:
+            return Compared(name, kind.says, kind.source, problem=str(error))
+        latents = sum(latents * calls for latents, calls in made.calls_by_latents)
+        return Compared(name, kind.says, kind.source, made.evaluations, made.network_calls, latents)
+
+
+def show_methods(compared: Sequence[Compared]) -> None:
+    """The methods for a person, on stdout."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, NARROWEST)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for heading in ("evaluations", "network\ncalls", "latents\nshown"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("what it is", ratio=1)
+    for each in compared:
+        figures = (each.evaluations, each.network_calls, each.latents)
+        costs = [f"{figure:,}" if figure is not None else "-" for figure in figures]
+        table.add_row(each.method, *costs, each.problem or f"{each.says} ({each.source})")
+    console.print(table)
 
 
 def kept_chunks(file: Path, made: RenderPlan, backend: Backend) -> tuple[int, int] | None:

@@ -261,3 +261,34 @@ def test_what_is_no_file(make: Callable[[Path], str]) -> None:
     message = make(Path("film.yaml"))
     ran = longvid("plan", "film.yaml")
     assert (ran.code, ran.out, ran.err) == (2, "", f"error: film.yaml: {message}\n")
+
+
+def test_methods_side_by_side() -> None:
+    """15 chunks of 16 frames and one run of 3, S = 16, K = 4: counted by hand."""
+    Path("film.yaml").write_text(FILM)
+    ran = longvid("plan", "film.yaml", "--methods", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    found = {each["method"]: each for each in json.loads(ran.out)}
+    assert list(found) == ["progressive", "replace", "replace-noised", "fifo", "chained"]
+    first, second = json.loads(longvid("plan", "film.yaml", "--json").out)["runs"]
+    assert found["progressive"]["evaluations"] == (first - 1) * 4 + 16 + (second - 1) * 4 + 16
+    groups = -(-first // 4) - (-second // 4)
+    for name in ("replace", "replace-noised", "chained"):
+        assert found[name]["evaluations"] == 16 * groups
+    assert found["chained"]["latents"] < found["replace"]["latents"] == found["replace-noised"]["latents"]
+    assert found["fifo"]["evaluations"] > found["progressive"]["evaluations"]
+    shown = longvid("plan", "film.yaml", "--methods").out
+    assert "FIFO-Diffusion" in shown and f"{found['fifo']['evaluations']:,}" in shown
+
+
+def test_a_method_that_cannot_make_the_film_says_why() -> None:
+    Path("film.yaml").write_text("steps: 15\nwindow: 5\n" + FILM)
+    found = {
+        each["method"]: each for each in json.loads(longvid("plan", "film.yaml", "--methods", "--json").out)
+    }
+    assert found["progressive"]["problem"] is None
+    assert "try even steps" in found["fifo"]["problem"] and found["fifo"]["evaluations"] is None
+    Path("film.yaml").write_text("method: fifo\nsteps: 15\nwindow: 5\n" + FILM)
+    ran = longvid("plan", "film.yaml")
+    assert ran.code == 2
+    assert "method: fifo: 15 steps cannot be 1 partitions of evenly many latents; try even steps" in ran.err
