@@ -14,6 +14,7 @@ import typer
 from longvid import __version__
 from longvid.commands.bench import bench
 from longvid.commands.clean import clean
+from longvid.commands.compare import compare
 from longvid.commands.doctor import doctor
 from longvid.commands.evaluate import evaluate
 from longvid.commands.extend import extend
@@ -59,6 +60,7 @@ for command in (
     finish,
     finetune,
     evaluate,
+    compare,
     takes,
     verify,
     clean,

@@ -285,7 +285,9 @@ def build(data: Mapping[str, Any], source: Source | None = None) -> Timeline:
         errors = invalid.errors(include_url=False)
         # What is missing is told last: most often it is there, under a name with a slip.
         first = min(errors, key=lambda error: (error["type"] == "missing", source.line(error["loc"])))
-        raise source.error(first["loc"], _explain(first)) from None
+        owners = {"output": "output", "shots": "a shot", "lora": "a LoRA"} if len(first["loc"]) > 1 else {}
+        owner = owners.get(str(first["loc"][0]), "the film")
+        raise source.error(first["loc"], explain(first, owner, _KEYS)) from None
     timeline._source = source
     timeline._data = dict(data)
     _check_starts(timeline)
@@ -330,18 +332,16 @@ _KEYS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _explain(error: ErrorDetails) -> str:
-    """A validation error in one clause: what is wrong, and the nearest fix."""
+def explain(error: ErrorDetails, owner: str, keys: Mapping[str, Mapping[str, Any]]) -> str:
+    """A validation error in one clause: what is wrong, and the nearest fix. ``keys``: of each owner."""
     path, given, limits = error["loc"], error["input"], error.get("ctx", {})
-    below = {"output": "output", "shots": "a shot", "lora": "a LoRA"} if len(path) > 1 else {}
-    owner = below.get(str(path[0]), "the film")
     match error["type"]:
         case "value_error":
             return str(limits["error"])
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return _unknown_key(str(path[-1]), owner)
+            return _unknown_key(str(path[-1]), owner, keys)
         case "string_type" if isinstance(given, bool | int | float | Decimal):
             return f"{show(given)} is not text; put it in quotes"
         case "string_type":
@@ -370,12 +370,12 @@ def _explain(error: ErrorDetails) -> str:
             return f"{show(given)}: {error['msg']}"
 
 
-def _unknown_key(key: str, owner: str) -> str:
-    elsewhere = [other for other, keys in _KEYS.items() if key in keys and other != owner]
+def _unknown_key(key: str, owner: str, keys: Mapping[str, Mapping[str, Any]]) -> str:
+    elsewhere = [other for other, theirs in keys.items() if key in theirs and other != owner]
     if elsewhere:
         return f"is a key of {elsewhere[0]}, not of {owner}"
-    near = get_close_matches(key, _KEYS[owner], n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"the keys of {owner}: {', '.join(_KEYS[owner])}"
+    near = get_close_matches(key, keys[owner], n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"the keys of {owner}: {', '.join(keys[owner])}"
     return f"is no key of {owner}; {hint}"
 
 

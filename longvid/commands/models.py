@@ -18,6 +18,7 @@ from longvid.errors import UserError
 if TYPE_CHECKING:
     from longvid.backends import Backend
     from longvid.downloads import Progress
+    from longvid.evaluation.weights import Metrics
 
 app = typer.Typer()
 
@@ -53,7 +54,7 @@ def models(context: typer.Context, as_json: options.Json = False) -> None:
 
 @app.command()
 def pull(
-    model: Annotated[str, typer.Argument(help="A model's name, as `longvid models` lists it.")],
+    model: Annotated[str, typer.Argument(help="A model's name, as `longvid models` lists it, or metrics.")],
     without: Annotated[
         list[str] | None, typer.Option(metavar="PART", help="Leave a part out, such as text_encoder.")
     ] = None,
@@ -68,7 +69,7 @@ def pull(
         raise UserError(
             f"{model} is a folder; a model is pulled by its name: {', '.join(plugins.registered())}"
         )
-    backend = plugins.backend(model)
+    backend = named(model)
     if not backend.downloads:
         typer.echo(f"{model}: its weights came with it, in {backend.folder}; there is nothing to pull")
         return
@@ -101,10 +102,10 @@ def check(
 
     Exits with 0 where all is well, with 2 otherwise.
     """
-    from longvid import downloads, plugins
+    from longvid import downloads
     from longvid.progress import Loading, showing
 
-    backend = plugins.backend(model)
+    backend = named(model)
     problems = [f"missing file {path}" for path in backend.missing_files()]
     try:
         problems += backend.check_weights()
@@ -123,6 +124,14 @@ def check(
         typer.echo(f"{backend.name} in {backend.folder}: {count}")
     if problems:
         raise typer.Exit(UserError.exit_code)
+
+
+def named(model: str) -> Backend | Metrics:
+    """What has weights under this name: a model, or the networks that `longvid evaluate` measures by."""
+    from longvid import plugins
+    from longvid.evaluation import weights
+
+    return weights.Metrics() if model == weights.NAME else plugins.backend(model)
 
 
 def listed(name: str) -> Listed:

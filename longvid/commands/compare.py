@@ -1,0 +1,154 @@
+"""`longvid compare`: methods side by side, over many films."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longvid.commands import options
+from longvid.commands.render import signals
+from longvid.errors import RenderError, UserError
+
+if TYPE_CHECKING:
+    from longvid.evaluation.standings import Standings
+    from longvid.evaluation.suite import Suite
+
+
+def compare(
+    file: Annotated[
+        Path, typer.Argument(metavar="SUITE", help="The suite, a YAML file.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Left out: the suite's name, here."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Films that are made at a time, here.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Make them on this Ray cluster, which sees the same folders."),
+    ] = None,
+    votes: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Votes that the duel page saved; may be given again."),
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what each method would cost, and make nothing.")
+    ] = False,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="Measure films again that were measured before.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Render every prompt of a suite by every method, measure the films, and tell of them side by side.
+
+    In the folder that is written, index.html shows the table, curves over time and all films; duel.html asks
+    viewers which of two they prefer. The same command again makes only what is not there yet.
+    """
+    from longvid.evaluation import suite as suites
+
+    suite = suites.load(file)
+    if plan:
+        tell_costs(suite)
+        return
+    folder = output or Path(file.stem)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder}: is a file; name a folder")
+    from longvid.evaluation import comparison, gallery, standings
+    from longvid.evaluation import votes as voting
+    from longvid.evaluation.processes import Here, OnRay, environment, threads_each
+    from longvid.locks import locked
+    from longvid.progress import Loading, Noted, showing
+
+    with showing("auto", quiet) as show, signals(told=True) as received:
+        place = comparison.Place(folder)
+        place.make()
+        with locked(folder, "compares"):
+            kept = voting.gather(votes or [], place.votes, suite)
+            show(Noted(str(suite)))
+            run = Here(environment(threads_each(jobs))) if ray is None else OnRay(ray, device)
+            at_a_time = jobs if isinstance(run, Here) else run.slots
+            scored = {} if rescore else place.known(suite.films)
+            failed = []
+            missing = [film for film in suite.films if film.name not in scored]
+            one = partial(comparison.make, place=place, run=run, device=device, dtype=dtype)
+            with closing(comparison.made(missing, one, at_a_time)) as happening:
+                for result in happening:
+                    if received:
+                        run.stop()
+                        break
+                    if isinstance(result, comparison.Scored):
+                        scored[result.film.name] = result
+                        show(Noted(f"{len(scored)} of {len(suite.films)}: {result.film.name}"))
+                    elif result is not None:
+                        failed.append(result)
+                        show(Noted(f"{result.film.name}: {result.why}", warning=True))
+            if received:
+                there = f"{len(scored)} of {len(suite.films)} films are there"
+                show(Noted(f"stopped; {there}, and the same command goes on"))
+                raise typer.Exit(128 + received[0])
+            show(Loading("the report"))
+            films = [scored[film.name] for film in suite.films if film.name in scored]
+            for line in gallery.warnings(films):
+                show(Noted(line, warning=True))
+            found = standings.standings(suite, films, kept)
+            gallery.write(suite, films, found, place)
+    tell(found, folder, standings.to_json(suite, found) if as_json else None)
+    if failed:
+        raise RenderError(
+            f"{len(failed)} of {len(suite.films)} films could not be made; the first: {failed[0].why}; "
+            "the same command tries them again"
+        )
+
+
+def tell_costs(suite: Suite) -> None:
+    """What the films of each method take together, on stdout."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from longvid import measurements
+    from longvid.times import duration
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for head in ("films", "evaluations", "network calls", "time here, one by one"):
+        table.add_column(head, justify="right")
+    for index, variant in enumerate(suite.variants):
+        plans = [film.plan for film in suite.films if film.variant == index]
+        costs = [measurements.estimate(each) for each in plans]
+        seconds = [cost.seconds for cost in costs if cost is not None]
+        table.add_row(
+            Text(variant.name),
+            str(len(plans)),
+            f"{sum(each.evaluations for each in plans):,}",
+            f"{sum(each.network_calls for each in plans):,}",
+            duration(sum(seconds)) if len(seconds) == len(plans) else "not measured here",
+        )
+    console = Console(highlight=False)
+    console.print(str(suite), markup=False)
+    console.print(table)
+
+
+def tell(found: Standings, folder: Path, in_json: str | None) -> None:
+    """The tables, or their JSON, on stdout."""
+    if in_json is not None:
+        typer.echo(in_json, nl=False)
+        return
+    from rich.console import Console
+
+    from longvid.evaluation.standings import SLOPES, note, to_fit, to_rich
+
+    console = Console(highlight=False)
+    for title, metrics in found.tables.items():
+        for some in to_fit(metrics, console.width) if title != SLOPES else ():
+            console.print(to_rich(title, some, found.rows))
+    console.print(note(found), style="dim", markup=False)
+    console.print(str(folder / "index.html"), markup=False, soft_wrap=True)
