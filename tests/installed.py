@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
@@ -15,6 +16,18 @@ def install_tiny(folder: Path) -> Path:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: longvid-tiny\nVersion: 0\n")
     (info / "entry_points.txt").write_text("[longvid.backends]\ntiny = tests.tiny:backend\n")
+    return folder
+
+
+def install_models(folder: Path) -> Path:
+    """As `install_tiny`, of every model that pyproject.toml declares: an installation may be older."""
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    models = declared["project"]["entry-points"]["longvid.backends"]
+    info = folder / "longvid_models-0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: longvid-models\nVersion: 0\n")
+    lines = "".join(f"{name} = {target}\n" for name, target in models.items())
+    (info / "entry_points.txt").write_text(f"[longvid.backends]\n{lines}")
     return folder
 
 

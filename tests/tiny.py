@@ -71,6 +71,7 @@ class TinyBackend:
     guidance: float = 2.0
     process: Process = field(default_factory=RectifiedFlow)
     licence: str = "none: it has no weights"
+    expects: str = ""
     folder: Path = Path(__file__).parent
     downloads: tuple[Download, ...] = ()
     ladder: tuple[Rung, ...] = ()

@@ -296,6 +296,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def expects(self) -> str:
+        """What to expect of its films, one clause, where that is not plain: "" where it is."""
+        ...
+
+    @property
     def folder(self) -> Path:
         """Where its weights lie, or would."""
         ...

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from longvid.backends import Film, FilmSpec, Geometry, Trainee
 from longvid.backends.contract import check_backend
+from longvid.backends.diffusers import Diffusers, skyreels_1_3b
 from longvid.backends.diorama import Diorama
 from longvid.backends.network_contract import random_window
 from longvid.backends.opensora import OpenSora
 from longvid.training.trainer import recompute
+from tests.backends.diffusers.tiny import write_tiny_skyreels
 from tests.backends.opensora.tiny import write_tiny_opensora
 from tests.tiny import RUNTIME, SPEC, TinyBackend
 
@@ -26,13 +28,22 @@ def opensora(tmp_path_factory: pytest.TempPathFactory) -> OpenSora:
     return OpenSora(write_tiny_opensora(tmp_path_factory.mktemp("opensora")))
 
 
-@pytest.fixture(params=["tiny", "diorama", "opensora"])
-def loaded(request: pytest.FixtureRequest, opensora: OpenSora) -> tuple[Film, Geometry, tuple[int, int]]:
+@pytest.fixture(scope="module")
+def skyreels(tmp_path_factory: pytest.TempPathFactory) -> Diffusers:
+    return skyreels_1_3b(write_tiny_skyreels(tmp_path_factory.mktemp("skyreels")))
+
+
+@pytest.fixture(params=["tiny", "diorama", "opensora", "skyreels"])
+def loaded(
+    request: pytest.FixtureRequest, opensora: OpenSora, skyreels: Diffusers
+) -> tuple[Film, Geometry, tuple[int, int]]:
     match request.param:
         case "tiny":
             backend, spec = TinyBackend(), SPEC
         case "diorama":
             backend, spec = Diorama(), FilmSpec((96, 64), Fraction(12), 4, {})
+        case "skyreels":
+            backend, spec = skyreels, FilmSpec((48, 32), Fraction(24), 4, {})
         case _:
             backend, spec = opensora, FilmSpec((48, 32), Fraction(24), 6, {})
     return backend.for_film(spec, RUNTIME), backend.geometry, spec.size
