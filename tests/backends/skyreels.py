@@ -17,7 +17,17 @@ import torch
 from diffusers.models import AutoencoderKLWan, SkyReelsV2Transformer3DModel
 from torch import Tensor
 
-from longvid.backends import RESIDENT, Carry, Denoiser, FilmSpec, Geometry, Prompts, Rung, Runtime
+from longvid.backends import (
+    RESIDENT,
+    Carry,
+    CodecPart,
+    Denoiser,
+    FilmSpec,
+    Geometry,
+    Prompts,
+    Rung,
+    Runtime,
+)
 from longvid.downloads import Download
 from longvid.errors import UserError
 from longvid.guidance import PromptText, per_prompt
@@ -117,8 +127,11 @@ class SkyReelsFilm:
             vae = AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
         return WanCodec(vae.eval().requires_grad_(False).to(self.device))
 
-    def trainee(self) -> NoReturn:
+    def trainee(self, fresh: int | None = None) -> NoReturn:
         raise UserError("this network is random, and stays so")
+
+    def codec_trainee(self, part: CodecPart, fresh: int | None = None) -> NoReturn:
+        raise UserError("this codec is random, and stays so")
 
     @cached_property
     def _transformer(self) -> SkyReelsV2Transformer3DModel:
