@@ -10,7 +10,7 @@ demo: .venv/longvid.stamp
 	$(BIN)/longvid render timelines/demo.yaml -o demo.mp4 --fresh --overwrite
 
 test: .venv/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
