@@ -23,7 +23,8 @@ from longvid.backends import Lora
 from longvid.document import show
 from longvid.errors import UserError
 from longvid.plugins import FOLDER_FILE
-from longvid.timeline import MAX_STRENGTH, Timeline
+from longvid.timeline import Timeline
+from longvid.values import MAX_STRENGTH
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -20,7 +20,7 @@ from itertools import accumulate, pairwise
 from typing import Protocol
 
 from longvid.errors import UserError
-from longvid.timeline import MAX_STEPS
+from longvid.values import MAX_STEPS
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from longvid.backends import Backend, Geometry
 from longvid.document import NodePath, show
 from longvid.errors import UserError
 from longvid.methods import METHODS, check_steps
-from longvid.timeline import MAX_GUIDANCE, MAX_SEED, MAX_SIDE_PX, MAX_STEPS, Timeline
+from longvid.timeline import Timeline
 from longvid.times import round_half_up
+from longvid.values import MAX_GUIDANCE, MAX_SEED, MAX_SIDE_PX, MAX_STEPS
 
 Solver = Literal["euler", "ab2"]
 

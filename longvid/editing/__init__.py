@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longvid.errors import UserError
-from longvid.timeline import MAX_CREDITS, MAX_SIDE_PX, Captions
 from longvid.times import Time
+from longvid.values import MAX_CREDITS, MAX_SIDE_PX, Captions
 
 if TYPE_CHECKING:
     from longvid.progress import Event

@@ -10,8 +10,8 @@ from typing import Any
 
 from longvid.document import NodePath
 from longvid.errors import UserError
-from longvid.timeline import MAX_TEXT
 from longvid.times import Time, round_half_up
+from longvid.values import MAX_TEXT
 
 DEFAULT_SECONDS = Time(Fraction(5))
 """Of a line, or of a last prompt, that nothing says the length of."""

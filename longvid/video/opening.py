@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import av
 
 from longvid.errors import UserError
-from longvid.timeline import MAX_SIDE_PX
+from longvid.values import MAX_SIDE_PX
 from longvid.video import webp
 
 if TYPE_CHECKING:

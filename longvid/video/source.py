@@ -27,8 +27,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from longvid.errors import UserError
-from longvid.timeline import MAX_SIDE_PX
 from longvid.times import MAX_FPS, MAX_SECONDS, clock, length, round_half_up
+from longvid.values import MAX_SIDE_PX
 from longvid.video.decoding import (
     decoded,
     decoded_from,

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
-from longvid.backends import Denoiser, FilmSpec, Process, Prompts, Runtime, TextEncoder, VideoCodec
+from longvid.backends import CodecPart, Denoiser, FilmSpec, Process, Prompts, Runtime, TextEncoder, VideoCodec
 from longvid.backends.diffusers import loading
 from longvid.backends.diffusers.attention import FrameAttention
 from longvid.backends.diffusers.family import Family
@@ -120,13 +120,24 @@ class DiffusersFilm:
 
         return predict_by_frame
 
-    def trainee(self) -> DiffusersTrainee:
-        network = self._network(torch.float32, self.runtime.device).train().requires_grad_(True)
+    def trainee(self, fresh: int | None = None) -> DiffusersTrainee:
+        if fresh is None:
+            network = self._network(torch.float32, self.runtime.device)
+        else:
+            network = loading.untrained(self.backend.config(self.backend.model.network), fresh)
+            network = network.to(self.runtime.device)
+            self.family.prepare(network)
+        network.train().requires_grad_(True)
         for module in network.modules():
             if isinstance(module, nn.RMSNorm):  # its fast kernel takes one dtype, and autocast leaves it two
                 module.register_forward_pre_hook(_in_its_weight_s_dtype)
         reads = self.family.reads
         return DiffusersTrainee(self, network, None if reads is None else FrameAttention(reads(network)))
+
+    def codec_trainee(self, part: CodecPart, fresh: int | None = None) -> NoReturn:
+        raise UserError(
+            f"--train {part}: {self.backend.name}'s autoencoder is not trained here; train the denoiser"
+        )
 
     def _network(self, dtype: torch.dtype, device: torch.device) -> nn.Module:
         part = self.backend.model.network

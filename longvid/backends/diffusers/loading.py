@@ -98,6 +98,15 @@ def random(config: Config, dtype: torch.dtype, device: torch.device, seed: int =
     return network.to(device).eval()
 
 
+def untrained(config: Config, seed: int) -> nn.Module:
+    """The network of a configuration as its library begins a training, in float32, on the CPU: a seed means
+    the same weights anywhere."""
+    with torch.random.fork_rng(devices=[]), _quietly():
+        torch.manual_seed(seed)
+        network: nn.Module = _class(config).from_config(_sizes(config))
+    return network
+
+
 def _filled(tensor: Tensor, name: str, generator: torch.Generator) -> Tensor:
     if tensor.ndim > 1 and len(tensor) > 1:
         bound = (3 / tensor[0].numel()) ** 0.5
