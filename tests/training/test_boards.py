@@ -1,4 +1,5 @@
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,15 @@ def test_every_figure_has_its_curve(tmp_path: Path) -> None:
     }
 
 
-def test_steps_that_come_anew_take_the_place_of_those_behind_a_checkpoint(tmp_path: Path) -> None:
+def test_steps_that_come_anew_take_the_place_of_those_behind_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with board(tmp_path, 0) as shown:
         for step in (1, 2, 3):
             shown.write_step(stepped(step, 8.0))
+    # TensorBoard takes files in the order of their names, and these begin with the second.
+    later = time.time() + 1
+    monkeypatch.setattr(time, "time", lambda: later)
     with board(tmp_path, 1) as shown:
         shown.write_step(stepped(2, 4.0))
     assert scalars(tmp_path)["loss"] == [(1, 8.0), (2, 4.0)]
