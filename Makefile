@@ -10,7 +10,7 @@ demo: .venv/longvid.stamp
 	$(BIN)/longvid render timelines/demo.yaml -o demo.mp4 --fresh --overwrite
 
 test: .venv/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -22,7 +22,7 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 # diorama's weights from nothing: hours on two cores, see longvid/backends/diorama/weights/MODEL_CARD.md.
-weights: .venv/longvid.stamp
+weights: .venv/training.stamp
 	$(BIN)/python -m longvid.training.diorama runs/diorama
 
 # constraints.txt holds the versions that were tested together; torch's CPU build serves where there is no card.
@@ -32,6 +32,10 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("longvid needs Python 3.11 or newer; try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(INSTALL) .
+	touch $@
+
+.venv/training.stamp: .venv/longvid.stamp
+	$(INSTALL) '.[training]'
 	touch $@
 
 .venv/dev.stamp: .venv/longvid.stamp

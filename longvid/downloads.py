@@ -46,8 +46,8 @@ class Download:
     """A part of a published model: ``files`` of a repository of the hub, into ``folder`` below the model's.
 
     ``revision``: a commit, so that a release of longvid means the same weights for ever; a branch is taken
-    as it stands at the first pull. ``files``: names, or patterns such as ``model-*.safetensors``.
-    ``bytes``: about what it comes to; what the hub says counts.
+    as it stands at the first pull. ``files``: names, or patterns such as ``model-*.safetensors``, below
+    ``within``, a folder of the repository. ``bytes``: about what it comes to; what the hub says counts.
     """
 
     repo: str
@@ -56,6 +56,7 @@ class Download:
     folder: str
     licence: str
     bytes: int
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,17 @@ class Content:
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a Download became: its commit, and the content of every file of it by name."""
+    """What a Download became: its commit, and the content of every file of it by name, below ``within``."""
 
     repo: str
     revision: str
     commit: str
     files: dict[str, Content]
+    within: str = ""
+
+    def published(self, name: str) -> str:
+        """The file's name in the repository."""
+        return f"{self.within}/{name}" if self.within else name
 
 
 @dataclass(frozen=True)
@@ -163,16 +169,17 @@ def look_up(download: Download) -> Pulled:
         info = HfApi().model_info(
             download.repo, revision=download.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
         )
+    above = f"{download.within}/" if download.within else ""
     files = {
-        file.rfilename: _content(download.repo, file)
+        file.rfilename.removeprefix(above): _content(download.repo, file)
         for pattern in download.files
         for file in info.siblings or ()
-        if fnmatch.fnmatchcase(file.rfilename, pattern)
+        if fnmatch.fnmatchcase(file.rfilename, above + pattern)
     }
     for pattern in download.files:
         if not fnmatch.filter(files, pattern):
-            raise UserError(f"{download.repo}: holds no {pattern} at {download.revision}")
-    return Pulled(download.repo, download.revision, str(info.sha), files)
+            raise UserError(f"{download.repo}: holds no {above}{pattern} at {download.revision}")
+    return Pulled(download.repo, download.revision, str(info.sha), files, download.within)
 
 
 def read_pulled(folder: Path) -> dict[str, Pulled]:
@@ -229,7 +236,7 @@ def _fetch(entry: Pulled, name: str, path: Path) -> Iterator[tuple[int, bool]]:
             http_stream_backoff,
         )
 
-        url = hf_hub_url(entry.repo, name, revision=entry.commit)
+        url = hf_hub_url(entry.repo, entry.published(name), revision=entry.commit)
         while (came := _size(part)) < content.bytes:
             headers = build_hf_headers() | {"Accept-Encoding": "identity", "Range": f"bytes={came}-"}
             try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from longvid.backends import Backend, BackendFactory
 from longvid.document import show
@@ -96,23 +96,31 @@ def is_folder(model: str) -> bool:
     return "/" in model or "\\" in model or model.startswith((".", "~"))
 
 
-def registered() -> list[str]:
-    """Names of every installed backend, sorted."""
-    return sorted(entry_points(group=GROUP).names)
+def registered(group: str = GROUP) -> list[str]:
+    """Names of every installed plug-in of a group, backends by default; sorted."""
+    return sorted(entry_points(group=group).names)
 
 
-def _installed() -> str:
-    return f"Installed: {', '.join(registered()) or 'none'}"
+def factory(group: str, kind: str, name: str) -> Any:
+    """What a registered name of a group stands for; ``kind``: what a person calls such a thing.
+
+    Raises UserError for an unknown name, and for one whose package cannot be loaded.
+    """
+    found = entry_points(group=group, name=name)
+    if not found:
+        near = get_close_matches(name, registered(group), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"a folder is written with a slash, as ./{name}."
+        raise UserError(f"no {kind} {show(name)}; {hint} {_installed(group)}")
+    entry = next(iter(found))
+    try:
+        return entry.load()
+    except ImportError as error:
+        raise UserError(f"the {kind} {name} cannot be loaded: {error}") from error
+
+
+def _installed(group: str = GROUP) -> str:
+    return f"Installed: {', '.join(registered(group)) or 'none'}"
 
 
 def _factory(name: str) -> BackendFactory:
-    found = entry_points(group=GROUP, name=name)
-    if not found:
-        near = get_close_matches(name, registered(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"a folder is written with a slash, as ./{name}."
-        raise UserError(f"no model {show(name)}; {hint} {_installed()}")
-    entry = next(iter(found))
-    try:
-        return cast(BackendFactory, entry.load())
-    except ImportError as error:
-        raise UserError(f"the model {name} cannot be loaded: {error}") from error
+    return cast(BackendFactory, factory(GROUP, "model", name))

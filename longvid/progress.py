@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from longvid import training_events as training
 from longvid.errors import LockedError, RenderError, UserError
 from longvid.times import duration
 
@@ -141,7 +142,9 @@ class Failed:
     """Of a bug alone."""
 
 
-Event = Noted | Began | Loading | Stepped | ChunkSaved | PreviewWritten | Done | Stopped | Failed
+Event = (
+    Noted | Began | Loading | Stepped | ChunkSaved | PreviewWritten | Done | Stopped | Failed | training.Event
+)
 Show = Callable[[Event], None]
 
 
@@ -253,6 +256,7 @@ class _Plain:
         self.stream = stream
         self.last = -PLAIN_SECONDS
         self.shot = -1
+        self.counted_at = 0.0
 
     def __call__(self, event: Event) -> None:
         line = self.line(event)
@@ -284,8 +288,20 @@ class _Plain:
                 return finished(event)
             case Stopped():
                 return standing(event)
-            case _:
+            case training.Counted():
+                if 0 < event.done < event.total and time.monotonic() - self.counted_at < PLAIN_SECONDS:
+                    return None
+                self.counted_at = time.monotonic()
+                return training.line(event)
+            case training.TrainingStepped():
+                if not (event.measured or event.seconds - self.last >= PLAIN_SECONDS):
+                    return None
+                self.last = event.seconds
+                return training.line(event)
+            case ChunkSaved() | PreviewWritten() | Failed():
                 return None
+            case _:
+                return training.line(event)
 
 
 # The live display
@@ -311,6 +327,9 @@ def _live(stream: TextIO) -> Iterator[Show]:
                     console.print(summary(event), style="dim", markup=False, soft_wrap=True)
                 case Loading():
                     live.update(Text(f"{event.what} …", style="dim"), refresh=True)
+                case training.Counted() if time.monotonic() - drawn > DRAW_SECONDS:
+                    live.update(Text(f"{training.line(event)} …", style="dim"), refresh=True)
+                    drawn = time.monotonic()
                 case Stepped() if time.monotonic() - drawn > DRAW_SECONDS:
                     live.update(picture(event), refresh=True)
                     drawn = time.monotonic()
@@ -320,6 +339,14 @@ def _live(stream: TextIO) -> Iterator[Show]:
                 case Stopped():
                     live.update("", refresh=True)
                     console.print(standing(event), style="yellow", markup=False, soft_wrap=True)
+                case training.TrainingStepped() if time.monotonic() - drawn > DRAW_SECONDS:
+                    live.update(training.picture(event), refresh=True)
+                    drawn = time.monotonic()
+                case training.TrainingBegan() | training.TrainingDone() | training.TrainingStopped():
+                    live.update("", refresh=True)
+                    console.print(training.line(event), style="green", markup=False, soft_wrap=True)
+                case training.CheckpointWritten() | training.SampleWritten():
+                    console.print(training.line(event), style="dim", markup=False, soft_wrap=True)
                 case _:
                     pass
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-import platform
 import time
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import torch
 from longvid import __version__, exchange, timeline
 from longvid.backends import RESIDENT, Backend, Dtype, Film, Geometry, Rung, Runtime
 from longvid.clips import encode, encode_pictures, is_missing, put_clip, put_own
-from longvid.denoise import WindowState
 from longvid.denoise import fresh as from_text
 from longvid.devices import choose_device, choose_dtype, device_name, keep_memory
 from longvid.errors import RenderError, UserError
@@ -32,24 +28,14 @@ from longvid.lora import parse as parse_lora
 from longvid.memory import first_fitting
 from longvid.outputs import check_free
 from longvid.plan import RenderPlan
-from longvid.progress import (
-    Began,
-    ChunkSaved,
-    Done,
-    Event,
-    Loading,
-    Noted,
-    PreviewWritten,
-    Show,
-    Stepped,
-)
+from longvid.progress import Event, Loading, Noted, PreviewWritten, Show
+from longvid.reports import Standing, began, done, dtype_name, run_record, stepped, without_seal
 from longvid.request import FILE as REQUEST
 from longvid.request import Request
 from longvid.sampling import encode_prompts, unit_shape, windows
 from longvid.settings import Overrides
 from longvid.state import STOP, WorkDirectory, work_directory
 from longvid.timeline import Timeline
-from longvid.video import reader
 
 ABRUPT = 3.0
 """How much more the picture may change at a join than around it, until another hand-off is recommended."""
@@ -175,11 +161,8 @@ def _render(
 ) -> Generator[Event, Request | None, None]:
     """From the loaded model to the film, on the first of the rungs; on the next one where memory runs out."""
 
-    def named(planned: RenderPlan) -> Identities:
-        return identities(planned, backend.geometry, film.fingerprint, _name(runtime.dtype))
-
     exchange.finish(work.path)
-    names = named(planned)
+    names = identities(planned, backend.geometry, film.fingerprint, dtype_name(runtime.dtype))
     first_chunks = [unit.chunk == 0 for unit in planned.units]
     if (take := better_take(work, names, first_chunks, runtime.device)) is not None:
         yield Noted(f"goes on with {take}, which holds more of this film")
@@ -192,13 +175,12 @@ def _render(
         kept = keep(work, names, first_chunks, runtime.device)
     for path in kept.damaged:
         yield Noted(f"{path}: is not what was written there, and is not used", warning=True)
-    effective = {key: value for key, value in planned.effective().items() if key != "sha256"}
-    run = _run(planned, runtime, film.fingerprint)
+    run = run_record(planned, runtime, film.fingerprint)
     if is_done(work, kept, planned, output, request):
         work.forget_state(STOP)
         if request is not None and work.path / REQUEST in kept.damaged:
             work.write_request(request.content())
-        yield _done(planned, output, 0.0, 0, extended=request is not None and request.extension is not None)
+        yield done(planned, output, 0.0, 0, extended=request is not None and request.extension is not None)
         return
     yield from go_on(work, kept, planned, run)
     forget_entries(work, names)
@@ -207,7 +189,7 @@ def _render(
     run |= {key: before[key] for key in ("film", "next_film") if key in before}
     # In this order: where the plan is another, the film is known to be unfinished.
     work.write_run({**run, "status": "unfinished"})
-    work.write_plan(effective)
+    work.write_plan(without_seal(planned))
     if request is not None:
         work.write_request(request.content())
     if planned.start and planned.start.clip is not None and is_missing(planned, kept):
@@ -219,55 +201,21 @@ def _render(
     empty = from_text(unit_shape(planned, backend.geometry), runtime.device)
     ended = replace(empty, step=names.end if kept.units == len(planned.units) else 0)
     start = kept.state or ended
-    standing = _Standing(start, again(kept, runtime.device), start.step)
+    standing = Standing(start, again(kept, runtime.device), start.step)
     finishing = Finishing(
         planned, names, work, runtime.device, done=kept.frames, skipped=kept.skipped, carry=kept.carry
     )
     preview = Preview(work, planned.fps)
-    down = list(rungs)
+    held = _Held(planned, names, film, runtime)
     try:
-        while True:
-            try:
-                edited = yield from _on_rung(
-                    planned, backend.geometry, film, down[0], runtime, output, standing, finishing, preview
-                )
-                if edited is None:
-                    break
-                new = edited.plan(backend)
-                new_names = named(new)
-                if _in_window(names, new_names, standing.state.step, finishing.chunks_done):
-                    planned, names, effective = new, new_names, new.effective()
-                    finishing.replan(planned, names)
-                    work.write_plan({key: value for key, value in effective.items() if key != "sha256"})
-                    work.write_request(edited.content())
-                    yield Noted("the edit is taken over")
-                else:
-                    why = "the edit reaches chunks that are finished or in the window; it is not taken over"
-                    yield Noted(why, warning=True)
-                continue
-            except torch.OutOfMemoryError as error:
-                if len(down) == 1:
-                    raise RenderError(
-                        f"{device_name(runtime.device)} has not enough memory for "
-                        f"{planned.size[0]}x{planned.size[1]}; choose a smaller `size` or another --device"
-                    ) from error
-            # Behind the error: it holds what it was raised over.
-            del film, down[0]
-            gc.collect()
-            if runtime.device.type == "cuda":
-                torch.cuda.empty_cache()
-            runtime = replace(runtime, rung=down[0].name)
-            run["rung"] = down[0].name
-            work.write_run({**run, "status": "unfinished"})
-            yield Noted(f"memory ran out; goes on from the last step: {down[0].says}", warning=True)
-            film = backend.for_film(planned.spec, runtime)
+        yield from _all_chunks(held, backend, rungs, output, work, run, standing, finishing, preview)
     except (GeneratorExit, KeyboardInterrupt) as stop:
         # Stopped: what is finished is saved, if there is time, and where the loop stands between two chunks.
         if isinstance(stop, GeneratorExit):
             for clean in standing.unsaved():
                 finishing.start(clean).result()
         # While an earlier render's chunks are decoded again, the one that it left still stands.
-        if finishing.chunks_done == names.finished(standing.state.step):
+        if finishing.chunks_done == held.names.finished(standing.state.step):
             finishing.save_stop(standing.state)
         raise
     finally:
@@ -276,7 +224,8 @@ def _render(
             with suppress(RenderError):  # of a full disk, say: the reason for being here says it already
                 preview.rebuild(finishing.chunks_done)
 
-    join = join_film(work, effective, __version__, output, request)
+    planned = held.planned
+    join = join_film(work, planned.effective(), __version__, output, request)
     seconds = time.monotonic() - (standing.began_at or 0)
     run.pop("next_film", None)
     work.write_run({**run, "status": "finished", "film": checksum(output), "seconds": round(seconds, 3)})
@@ -286,7 +235,82 @@ def _render(
         noised = "; --handoff noised takes the motion along" if hint else ""
         yield Noted(f"at the join the picture changes {join.ratio:.2f} times as much as around it{noised}")
     kept_frames = sum(unit.frames for unit in planned.units[: kept.units])
-    yield _done(planned, output, seconds, kept_frames, extended=join is not None)
+    yield done(planned, output, seconds, kept_frames, extended=join is not None)
+
+
+@dataclass
+class _Held:
+    """The plan at hand, which an edit replaces; and the model, held in another way where memory runs out."""
+
+    planned: RenderPlan
+    names: Identities
+    film: Film
+    runtime: Runtime
+
+
+def _all_chunks(
+    held: _Held,
+    backend: Backend,
+    rungs: Sequence[Rung],
+    output: Path,
+    work: WorkDirectory,
+    run: dict[str, Any],
+    standing: Standing,
+    finishing: Finishing,
+    preview: Preview,
+) -> Generator[Event, Request | None, None]:
+    """What is left of the film: on one rung after the other, under one plan after the other."""
+    down = list(rungs)
+    while True:
+        try:
+            edited = yield from _on_rung(
+                held.planned,
+                backend.geometry,
+                held.film,
+                down[0],
+                held.runtime,
+                output,
+                standing,
+                finishing,
+                preview,
+            )
+            if edited is None:
+                return
+            yield _take_over(edited, held, backend, work, standing.state.step, finishing)
+            continue
+        except torch.OutOfMemoryError as error:
+            if len(down) == 1:
+                width, height = held.planned.size
+                raise RenderError(
+                    f"{device_name(held.runtime.device)} has not enough memory for {width}x{height}; "
+                    "choose a smaller `size` or another --device"
+                ) from error
+        # Behind the error: it holds what it was raised over.
+        del down[0]
+        gc.collect()
+        if held.runtime.device.type == "cuda":
+            torch.cuda.empty_cache()
+        held.runtime = replace(held.runtime, rung=down[0].name)
+        run["rung"] = down[0].name
+        work.write_run({**run, "status": "unfinished"})
+        yield Noted(f"memory ran out; goes on from the last step: {down[0].says}", warning=True)
+        held.film = backend.for_film(held.planned.spec, held.runtime)
+
+
+def _take_over(
+    edited: Request, held: _Held, backend: Backend, work: WorkDirectory, step: int, finishing: Finishing
+) -> Noted:
+    """Go on under an edited plan, where it changes nothing that has entered the window."""
+    new = edited.plan(backend)
+    names = identities(new, backend.geometry, held.film.fingerprint, dtype_name(held.runtime.dtype))
+    if not _in_window(held.names, names, step, finishing.chunks_done):
+        why = "the edit reaches chunks that are finished or in the window; it is not taken over"
+        return Noted(why, warning=True)
+    held.planned, held.names = new, names
+    finishing.replan(new, names)
+    work.write_plan(without_seal(new))
+    work.write_request(edited.content())
+    return Noted("the edit is taken over")
 
 
 def _in_window(before: Identities, after: Identities, step: int, chunks_done: int) -> bool:
@@ -297,33 +321,6 @@ def _in_window(before: Identities, after: Identities, step: int, chunks_done: in
     )
 
 
-@dataclass
-class _Standing:
-    """Where a render stands, to go on from when memory runs out."""
-
-    state: WindowState
-    again: Iterator[Clean]
-    """Chunks of an earlier render that are only decoded again."""
-    begun_at: int = 0
-    """The global step that this render goes on from."""
-    began_at: float | None = None
-    """Monotonic seconds of the first evaluation."""
-    waiting: deque[Clean] = field(default_factory=deque)
-    """Finished chunks that are not on disk yet."""
-    saving: Future[ChunkSaved] | None = None
-    """Of the first of them."""
-
-    def unsaved(self) -> Iterator[Clean]:
-        """The waiting chunks, but for one that has been saved by now."""
-        if self.saving is not None:
-            self.saving.result()
-            self.saving = None
-            self.waiting.popleft()
-        while self.waiting:
-            yield self.waiting[0]
-            self.waiting.popleft()
-
-
 def _on_rung(
     planned: RenderPlan,
     geometry: Geometry,
@@ -331,7 +328,7 @@ def _on_rung(
     rung: Rung,
     runtime: Runtime,
     output: Path,
-    standing: _Standing,
+    standing: Standing,
     finishing: Finishing,
     preview: Preview,
 ) -> Generator[Event, Request | None, Request | None]:
@@ -368,7 +365,7 @@ def _on_rung(
         standing.began_at = resumed
         for line in too_long:
             yield Noted(line, warning=True)
-        yield _began(planned, output, runtime)
+        yield began(planned, output, runtime)
     denoising = 0.0
     for left in standing.again:
         standing.waiting.append(left)
@@ -384,76 +381,10 @@ def _on_rung(
         yield from saved(all_of_it=enters)
         if enters:
             finishing.save_entry(state)
-        edited = yield _stepped(planned, state, finishing, standing)
+        edited = yield stepped(planned, state, finishing, standing)
         if edited is not None:
             yield from saved(all_of_it=True)
             return edited
         resumed = time.monotonic()
     yield from saved(all_of_it=True)
     return None
-
-
-def _began(planned: RenderPlan, output: Path, runtime: Runtime) -> Began:
-    width, height = planned.size
-    return Began(
-        title=planned.title,
-        output=str(output),
-        model=planned.model,
-        device=device_name(runtime.device),
-        dtype=_name(runtime.dtype),
-        size=(width * planned.scale, height * planned.scale),
-        fps=float(planned.fps),
-        frames=planned.frames,
-        chunks=len(planned.units),
-        shots=len(planned.shots),
-        evaluations=planned.evaluations,
-        steps=planned.steps,
-    )
-
-
-def _stepped(planned: RenderPlan, state: WindowState, finishing: Finishing, standing: _Standing) -> Stepped:
-    shot = planned.shots[planned.units[min(finishing.chunks_done, len(planned.units) - 1)].shot]
-    return Stepped(
-        step=state.step,
-        evaluations=planned.evaluations,
-        units=state.units,
-        levels=state.levels,
-        steps=planned.steps,
-        shot=shot.index,
-        shots=len(planned.shots),
-        prompt=shot.prompt,
-        frames_done=finishing.frames_done,
-        frames=planned.frames,
-        fps=float(planned.fps),
-        seconds=time.monotonic() - (standing.began_at or 0),
-        begun_at=standing.begun_at,
-    )
-
-
-def _done(planned: RenderPlan, output: Path, seconds: float, kept_frames: int, *, extended: bool) -> Done:
-    frames, fps = planned.frames, planned.fps
-    if extended:  # it follows a clip
-        header = reader.header(output)
-        frames, fps = header.frames, header.fps
-    return Done(str(output), frames, float(fps), seconds, output.stat().st_size, kept_frames)
-
-
-def _run(planned: RenderPlan, runtime: Runtime, fingerprint: str) -> dict[str, Any]:
-    """What the bits depend on, beside the plan."""
-    packages = ("torch", "numpy", "av", "safetensors")
-    return {
-        "versions": {"longvid": __version__, "python": platform.python_version()}
-        | {package: version(package) for package in packages},
-        "device": device_name(runtime.device),
-        "threads": torch.get_num_threads(),
-        "dtype": _name(runtime.dtype),
-        "rung": runtime.rung,
-        "compiled": runtime.compile,
-        "fingerprint": fingerprint,
-        "model": planned.model,
-        "seed": planned.seed,
-    }
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from longvid.backends import Film, Geometry, Text
+from longvid.backends import Denoiser, Film, Geometry, Text
 from longvid.denoise import Finished, WindowState, denoise
 from longvid.document import show as display
 from longvid.guidance import classifier_free, starting_from
@@ -23,10 +23,14 @@ def windows(
     text: Text,
     pictures: Mapping[int, Tensor],
     state: WindowState,
+    denoiser: Denoiser | None = None,
 ) -> Iterator[tuple[WindowState, list[Finished]]]:
-    """The denoising loop from this state on, each run from its picture [1 c 1 h w], if it has one."""
+    """The denoising loop from this state on, each run from its picture [1 c 1 h w], if it has one.
+
+    ``denoiser``: in place of the film's own, as while a network is in training.
+    """
     walk = planned.walk
-    guided = classifier_free(film.denoiser(), text, [unit.guidance for unit in planned.units])
+    guided = classifier_free(denoiser or film.denoiser(), text, [unit.guidance for unit in planned.units])
 
     def predict(x: Tensor, t: Tensor, units: tuple[int, ...]) -> Tensor:
         return guided(x, t, tuple(map(walk.chunk, units)))

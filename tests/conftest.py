@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 BUDGET_SECONDS = {
     "tests": 180,
     "tests/backends": 120,
+    "tests/backends/diffusers": 100,
     "tests/backends/opensora": 90,
     "tests/benchmarks": 30,
     "tests/commands": 120,

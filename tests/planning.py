@@ -42,6 +42,7 @@ class PlanBackend:
     geometry: Geometry = GEOMETRY
     memory: int | None = None
     licence: str = "none: it has no weights"
+    expects: str = ""
     folder: Path = Path(__file__).parent
     downloads: tuple[Download, ...] = ()
 

@@ -135,9 +135,7 @@ def test_a_clip_is_noised_to_its_levels_and_goes_on(solver: Solver) -> None:
         WindowStep(8, (2, 3), (0, 2), (None, 1), ()),
         WindowStep(9, (2, 3), (0, 1), (None, 0), (3,)),
     ]
-    assert steps == [
-        step for step in progressive([4], levels, window, given=1) if step.step >= state.step
-    ]
+    assert steps == [step for step in progressive([4], levels, window, given=1) if step.step >= state.step]
     found = finished_of(run(steps, growing, levels=levels, state=state, solver=solver))
 
     h = -1 / levels

@@ -34,13 +34,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "locks",
         "outputs",
         "starts",
+        "datasets",
     ),
     ("noise", "processes", "guidance"),
     ("denoise", "sampling"),
-    ("state", "exchange", "keeping", "progress", "devices"),
+    ("state", "exchange", "keeping", "training_events", "progress", "devices"),
     ("video", "backends.*"),
     ("editing",),
-    ("joining", "takes", "cleaning", "verifying", "finishing", "clips", "extending", "rendering"),
+    ("joining", "takes", "cleaning", "verifying", "finishing", "clips", "extending", "reports", "rendering"),
     ("training",),
     ("evaluation",),
     ("benchmarks",),
@@ -54,6 +55,7 @@ LIGHT = {name for layer in LAYERS[:5] for name in layer} | {
     "__init__",
     "__main__",
     "progress",
+    "training_events",
 }
 
 

@@ -220,7 +220,11 @@ def test_effective_values_and_their_hash() -> None:
             "f.yaml:1: window: 16 steps are no multiple of the window's 5 chunks; nearest: 15 or 20",
         ),
         ("method: progresive", "f.yaml:1: method: no method 'progresive'; did you mean progressive?"),
-        ("method: magic", "f.yaml:1: method: no method 'magic'; there is: progressive, replace, replace-noised, fifo, chained"),
+        (
+            "method: magic",
+            "f.yaml:1: method: no method 'magic'; "
+            "there is: progressive, replace, replace-noised, fifo, chained",
+        ),
         ("model_options: {gian: 2}", "f.yaml:1: model_options.gian: unknown; known: gain"),
         ("model_options:\n  gain: 2\n  gian: 2", "f.yaml:3: model_options.gian: unknown; known: gain"),
     ],

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from longvid import progress
+from longvid import progress, training_events
 from longvid.errors import LockedError, RenderError, UserError
 from longvid.progress import (
     Began,
@@ -19,6 +19,15 @@ from longvid.progress import (
     Stopped,
     picture,
     showing,
+)
+from longvid.training_events import (
+    CheckpointWritten,
+    Counted,
+    SampleWritten,
+    TrainingBegan,
+    TrainingDone,
+    TrainingStepped,
+    TrainingStopped,
 )
 
 BEGAN = Began("Boats", "film.mp4", "tiny", "a CPU", "float32", (384, 256), 12.0, 540, 34, 3, 200, 16)
@@ -39,6 +48,21 @@ STEPPED = Stepped(
 SAVED = ChunkSaved(11, 34, 130, 540)
 DONE = Done("film.mp4", 540, 12.0, 30.0, 2_500_000)
 STOPPED = Stopped("stopped by SIGINT", 11, 34, 130, 540, 12.0, "film.longvid")
+
+TRAINING_BEGAN = TrainingBegan("boats", "tiny", "denoiser", "a card", "bfloat16", 2, 120_000, 0, 1000, 0.5)
+LEARNT = TrainingStepped(
+    step=250,
+    steps=1000,
+    loss=0.1234,
+    lr=0.0001,
+    samples_per_second=3.25,
+    seconds=100.0,
+    seconds_left=300.0,
+    skipped=0,
+    held_out=0.25,
+    measured=False,
+)
+TRAINED = TrainingDone("boats", 750, 1000, (0.5, 0.25), (20.0, 25.5))
 
 
 def shown(choice, events, **options) -> str:
@@ -211,3 +235,67 @@ def test_a_film_that_goes_on_counts_only_what_it_did_itself():
     assert progress.seconds_left(resumed) == 20 / 10 * 150
     assert "(9.0 frames/s)" in progress.finished(replace(DONE, kept_frames=270))
     assert progress.finished(replace(DONE, seconds=0.0)) == "0:45 of film is there already, nothing to do"
+
+
+def test_a_training_in_plain_lines():
+    events = [
+        *(Counted("encoding passages", done, 20) for done in range(21)),
+        TRAINING_BEGAN,
+        LEARNT,
+        replace(LEARNT, step=251, seconds=109.9),
+        replace(LEARNT, step=252, seconds=110.0, loss=None, skipped=1),
+        replace(LEARNT, step=253, seconds=110.1, measured=True, held_out=None),
+        CheckpointWritten(253, "checkpoints/000253"),
+        SampleWritten(253, "samples/000253.mp4"),
+        TrainingStopped("stopped", 253, 1000),
+        TRAINED,
+        replace(TRAINED, step=1000, held_out=None, psnr=None),
+    ]
+    assert shown("plain", events).splitlines() == [
+        "encoding passages: 0 of 20",
+        "encoding passages: 20 of 20",
+        "boats: denoiser of tiny, 120,000 numbers, 1000 steps on a card (bfloat16), 2 processes",
+        " 25 %  step 250 of 1000  loss 0.1234  held out 0.2500  lr 0.0001  3.2 clips/s  5:00 left",
+        " 25 %  step 252 of 1000  loss no number  held out 0.2500  lr 0.0001  3.2 clips/s  1 skipped  "
+        "5:00 left",
+        " 25 %  step 253 of 1000  loss 0.1234  lr 0.0001  3.2 clips/s  5:00 left",
+        "checkpoint checkpoints/000253",
+        "sample film samples/000253.mp4",
+        "stopped at step 253 of 1000, behind a checkpoint; the same command goes on",
+        "boats: trained for 1000 steps, best at step 750, loss on what is held out 0.5000 -> 0.2500, "
+        "PSNR 20.00 -> 25.50 dB",
+        "boats: trained for 1000 steps",
+    ]
+
+
+def test_a_training_that_goes_on_says_from_where():
+    assert "from step 250 of 1000 on a CPU (float32)" in shown(
+        "plain", [replace(TRAINING_BEGAN, step=250, device="a CPU", dtype="float32", processes=1)]
+    )
+
+
+def test_a_training_in_json_lines():
+    events = [Counted("x", 1, 2), TRAINING_BEGAN, replace(LEARNT, loss=None), TRAINED]
+    said = [json.loads(line) for line in shown("json", events).splitlines()]
+    assert said[0] == {"event": "counted", "what": "x", "done": 1, "total": 2}
+    assert (said[1]["event"], said[1]["held_out"]) == ("training_began", 0.5)
+    assert (said[2]["event"], said[2]["loss"]) == ("training_stepped", None)
+    assert (said[3]["event"], said[3]["psnr"]) == ("training_done", [20.0, 25.5])
+
+
+def test_the_display_of_a_training_is_a_bar_and_its_figures():
+    console = Console(width=70, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(training_events.picture(LEARNT))
+    bar, figures = captured.get().splitlines()
+    assert bar.endswith("step 250 / 1000  5:00 left") and bar.startswith("━━━")
+    assert figures.rstrip() == "loss 0.1234  held out 0.2500  lr 0.0001  3.2 clips/s"
+
+
+def test_the_live_display_of_a_training_leaves_the_lines_that_matter(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    events = [Counted("x", 1, 2), TRAINING_BEGAN, LEARNT, SampleWritten(250, "samples/000250.mp4"), TRAINED]
+    said = shown("rich", events)
+    assert "boats: denoiser of tiny, 120,000 numbers, 1000 steps" in said
+    assert "sample film samples/000250.mp4" in said
+    assert "PSNR 20.00 -> 25.50 dB" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import longvid
+from longvid import datasets
 from longvid.backends.diorama import Diorama
 from longvid.cli import app
 from longvid.document import parse
@@ -77,7 +79,7 @@ def test_there_is_a_film() -> None:
 
 
 def test_the_python_example_renders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = blocks(README, "python")
+    (code,) = [block for block in blocks(README, "python") if "longvid.render(" in block]
     asked: list[dict[str, Any]] = []
     films: list[Path] = []
     render = longvid.render
@@ -93,6 +95,18 @@ def test_the_python_example_renders(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (timeline,), (film,) = asked, films
     assert reader.header(film).frames == plan(build(timeline), Diorama()).frames
     assert sum(1 for _ in reader.frames(film)) == sum(12 * shot["seconds"] for shot in timeline["shots"])
+
+
+def test_the_dataset_of_the_python_example_is_one() -> None:
+    (code,) = [block for block in blocks(README, "python") if "longvid.datasets" in block]
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    spec = datasets.DatasetSpec((96, 64), Fraction(12), 16, 16, 5, clips=3, seed=1)
+    dataset = names["boats"](spec)
+    assert len(dataset) == 3
+    for index in range(3):
+        assert datasets.captions("boats", dataset, index) == (("a red boat",) * 5, (True,) * 5)
+        datasets.check(dataset.clip(index), spec, 5)
 
 
 # Mentions

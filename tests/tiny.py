@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from longvid.backends import (
     RESIDENT,
     Carry,
+    CodecPart,
     FilmSpec,
     Geometry,
     Lora,
@@ -47,8 +48,8 @@ RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
 LATENT_FRAMES = 4
 WIDTH = 8
-WEIGHTS = "network.safetensors"
-"""In a folder of one's own; without one, the weights are made anew."""
+WEIGHTS, COLOURS = "network.safetensors", "codec.safetensors"
+"""In a folder of one's own; without them, the weights are made anew."""
 
 
 def hashed(name: str, *shape: int) -> Tensor:
@@ -71,6 +72,7 @@ class TinyBackend:
     guidance: float = 2.0
     process: Process = field(default_factory=RectifiedFlow)
     licence: str = "none: it has no weights"
+    expects: str = ""
     folder: Path = Path(__file__).parent
     downloads: tuple[Download, ...] = ()
     ladder: tuple[Rung, ...] = ()
@@ -157,8 +159,24 @@ class TinyFilm:
     def denoiser(self) -> TinyDenoiser:
         return TinyDenoiser(self.network(), self.device, self.dtype)
 
-    def trainee(self) -> TinyTrainee:
-        return TinyTrainee(self, self.network().to(self.device))
+    def trainee(self, fresh: int | None = None) -> TinyTrainee:
+        network = self.network()
+        if fresh is not None:
+            with torch.no_grad():
+                for name, parameter in network.named_parameters():
+                    parameter.copy_(hashed(f"{fresh}/{name}", *parameter.shape) / 4)
+        return TinyTrainee(self, network.to(self.device))
+
+    def codec_trainee(self, part: CodecPart, fresh: int | None = None) -> TinyCodecTrainee:
+        if self.backend.causal:
+            raise UserError(f"--train {part}: the causal tiny codec is not trained here; train the denoiser")
+        colours = self.colours()
+        if fresh is not None:
+            with torch.no_grad():
+                for name in ("shown",) if part == "decoder" else ("seen", "shown"):
+                    colours.get_parameter(name).copy_(hashed(f"{fresh}/{name}", 3, 3))
+        colours.seen.requires_grad_(part == "codec")
+        return TinyCodecTrainee(self, colours.to(self.device))
 
     def network(self) -> TinyNetwork:
         """Of its weights, and what LoRAs make of them."""
@@ -170,13 +188,26 @@ class TinyFilm:
         return network
 
     def codec(self) -> TinyCodec:
-        return TinyCodec(self.backend.causal, self.backend.held_frames)
+        return TinyCodec(self.backend.causal, self.backend.held_frames, self.colours().requires_grad_(False))
+
+    def colours(self) -> TinyColours:
+        colours, own = TinyColours(), self.backend.folder / COLOURS
+        if own.exists():
+            colours.load_state_dict(load_file(own))
+        return colours
 
     @property
     def fingerprint(self) -> str:
-        own = self.backend.folder / WEIGHTS
-        weights = f" {checksum(own)}" if own.exists() else ""
+        files = (self.backend.folder / name for name in (WEIGHTS, COLOURS))
+        weights = "".join(f" {checksum(own)}" for own in files if own.exists())
         return hashlib.sha256(f"tiny gain={self.gain}{weights}".encode()).hexdigest()
+
+    def save(self, folder: Path, network: Mapping[str, Tensor], colours: Mapping[str, Tensor]) -> None:
+        """A folder of these weights, those that are not named as they are."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / WEIGHTS, written_over(self.network().state_dict(), network))
+        write_tensors(folder / COLOURS, written_over(self.colours().state_dict(), colours))
+        write_backend(folder, self.backend.name)
 
 
 @dataclass(frozen=True)
@@ -275,9 +306,38 @@ class TinyTrainee:
         return network(x, t, padded, mix)
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / WEIGHTS, written_over(self.film.network().state_dict(), weights))
-        write_backend(folder, self.film.backend.name)
+        self.film.save(folder, weights, {})
+
+
+class TinyColours(nn.Module):
+    """All that the codec has to learn: how it ``seen`` and ``shown`` colours mix, at first as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.shown = (nn.Parameter(torch.eye(3)) for _ in range(2))
+
+    def forward(self, frames: Tensor, noise: Tensor, heard: int) -> tuple[Tensor, Tensor]:
+        codec = TinyCodec(causal=False, held_frames=0, colours=self)
+        latents = codec.encode(frames)
+        noisy = latents + noise
+        carry = {"latent": noisy[:, :, :heard]} if heard else {}
+        return latents, codec.decode(noisy[:, :, heard:], carry)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class TinyCodecTrainee:
+    film: TinyFilm
+    network: TinyColours
+    blocks: tuple[nn.Module, ...] = ()
+    latent_frames: int = LATENT_FRAMES
+
+    def reconstruct(
+        self, network: nn.Module, frames: Tensor, noise: Tensor, heard: int
+    ) -> tuple[Tensor, Tensor]:
+        return network(frames, noise, heard)
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        self.film.save(folder, {}, {**self.network.state_dict(), **weights})
 
 
 @dataclass(frozen=True)
@@ -287,14 +347,17 @@ class TinyCodec:
 
     causal: bool
     held_frames: int
+    colours: TinyColours = field(default_factory=lambda: TinyColours().requires_grad_(False), compare=False)
 
     def encode(self, video: Tensor) -> Tensor:
+        video = torch.einsum("dc,bcfhw->bdfhw", self.colours.seen.to(video), video)
         if self.causal:
             video = torch.cat([video[:, :, :1].expand(-1, -1, LATENT_FRAMES - 1, -1, -1), video], dim=2)
         return reduce(video, "b c (f r) (h y) (w x) -> b c f h w", "mean", r=LATENT_FRAMES, y=4, x=4)
 
     def encode_picture(self, picture: Tensor) -> Tensor:
-        return reduce(picture, "b c (h y) (w x) -> b c 1 h w", "mean", y=4, x=4)
+        seen = torch.einsum("dc,bchw->bdhw", self.colours.seen.to(picture), picture)
+        return reduce(seen, "b c (h y) (w x) -> b c 1 h w", "mean", y=4, x=4)
 
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         before = carry.get("latent", chunk[:, :, :1])
@@ -304,7 +367,7 @@ class TinyCodec:
             repeat(latents, "b c f h w -> b c (f r) (h y) (w x)", r=LATENT_FRAMES, y=4, x=4)
             for latents in (torch.cat([before, chunk[:, :, :-1]], dim=2), chunk)
         )
-        frames = start + share * (goal - start)
+        frames = torch.einsum("dc,bcfhw->bdfhw", self.colours.shown.to(chunk), start + share * (goal - start))
         if self.causal and "latent" not in carry:
             frames = frames[:, :, LATENT_FRAMES - 1 :]
 

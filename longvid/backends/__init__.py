@@ -1,4 +1,4 @@
-"""What a base model must be: a Geometry, and five small Protocols. Torch-free at import.
+"""What a base model must be: a Geometry, and a few small Protocols. Torch-free at import.
 
 Shapes use one alphabet: ``b`` batch, ``c`` channels, ``f`` latent frames, ``h w`` latent rows and columns,
 ``k`` units, ``p`` prompts, ``n`` text tokens, ``d`` width.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from longvid.downloads import Download
 
 Carry = dict[str, "Tensor"]
+CodecPart = Literal["codec", "decoder"]
+"""What of a codec is trained: all of it, or its decoder, under an encoder whose latents stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,44 @@ class Trainee(Protocol):
         ...
 
 
+class CodecTrainee(Protocol):
+    """A film's codec as training has it, on the film's device, all parameters in float32, in train mode."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What an optimizer, DDP and FSDP get. A parameter that asks for no gradient is not trained."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """Its repeated parts, of one class: checkpointing recomputes, and FSDP shards, one at a time."""
+        ...
+
+    @property
+    def latent_frames(self) -> int:
+        """Frames in a latent: what is cut of a clip begins, and ends, at multiples of so many."""
+        ...
+
+    def reconstruct(
+        self, network: nn.Module, frames: Tensor, noise: Tensor, heard: int
+    ) -> tuple[Tensor, Tensor]:
+        """Latents [b c f h w] of frames [b 3 f h w] in [-1, 1], and what is decoded of them once ``noise``
+        [b c f h w] is added: both with gradients, in fp32.
+
+        The first ``heard`` latents, 0 or 1, are those in front of what is decoded, and their own frames are
+        not: with 0 a run begins here. ``network``: this trainee's, however it is wrapped by now; it is called
+        once, through its forward.
+        """
+        ...
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write the model with these weights, by the names of `network`, as a folder that the backend loads.
+
+        Weights that are not named are those of `network`, and everything else in the folder is the model's.
+        """
+        ...
+
+
 class Film(Protocol):
     """A backend loaded for one film's size, rate, device and dtype."""
 
@@ -223,8 +263,16 @@ class Film(Protocol):
 
     def codec(self) -> VideoCodec: ...
 
-    def trainee(self) -> Trainee:
-        """The denoiser's network, loaded anew for training. Raises UserError where there is none to train."""
+    def trainee(self, fresh: int | None = None) -> Trainee:
+        """The denoiser's network, loaded anew for training; with ``fresh``, a seed, untrained, its weights
+        drawn from this. Raises UserError where there is none to train."""
+        ...
+
+    def codec_trainee(self, part: CodecPart, fresh: int | None = None) -> CodecTrainee:
+        """The codec, loaded anew for training; with ``fresh``, a seed, what is trained of it is untrained.
+
+        Raises UserError where the model's codec is not trained here.
+        """
         ...
 
     @property
@@ -293,6 +341,11 @@ class Backend(Protocol):
     @property
     def licence(self) -> str:
         """Of the weights, as a person should read it before using a film."""
+        ...
+
+    @property
+    def expects(self) -> str:
+        """What to expect of its films, one clause, where that is not plain: "" where it is."""
         ...
 
     @property

@@ -16,10 +16,11 @@ from longvid.benchmarks.steps import now
 from longvid.devices import device_name
 from longvid.noise import noise
 from longvid.training import metrics
-from longvid.training.objective import Batch, Objective
+from longvid.training.denoising import Batch, Denoising, Task
+from longvid.training.distributed import accelerator
 from longvid.training.recipe import Recipe
 from longvid.training.sequences import InMemory
-from longvid.training.trainer import Began, Stepped, accelerator, train
+from longvid.training.trainer import Began, Stepped, train
 from longvid.training.windows import Window
 
 STEPS, BATCH, MICRO_BATCH = 20, 4, 1
@@ -85,16 +86,15 @@ def measure_training(
     # One more, which is never taken: behind the last one a checkpoint is written.
     recipe = Recipe(counted + 1, batch, micro_batch, checkpoint_steps=counted + 1)
     window = Window("progressive", 0, planned.window, context=True)
-    objective = Objective(film, geometry, planned.window, planned.steps, device, fixed=window)
+    objective = Denoising(
+        film.trainee(), film, geometry, data, nothing, planned.window, planned.steps, device, fixed=window
+    )
     precise = dtype is not torch.bfloat16
     bare = film.trainee()
     pairs: list[tuple[float, float]] = []
     with TemporaryDirectory() as folder:
         loop = train(
-            film.trainee(),
             objective,
-            data,
-            nothing,
             recipe,
             accelerator("no" if precise else "bf16", device.type),
             Path(folder),
@@ -109,8 +109,7 @@ def measure_training(
             whole = now(device) - started
 
             batches = [
-                objective.draw(data, window, recipe.seed, step, samples, recipe.dropout)
-                for samples in recipe.share(1)[0]
+                objective.draw(Task(window), recipe.seed, step, samples) for samples in recipe.share(1)[0]
             ]
             noisy = [(noised(objective, drawn), drawn) for drawn in batches]
             bare.network.zero_grad()
@@ -139,7 +138,7 @@ def measure_training(
     )
 
 
-def noised(objective: Objective, drawn: Batch) -> torch.Tensor:
+def noised(objective: Denoising, drawn: Batch) -> torch.Tensor:
     """What the network is shown of a batch."""
     times = rearrange(drawn.times, "b f -> b 1 f 1 1")
     return objective.film.process.add_noise(drawn.clean, drawn.noise, times)

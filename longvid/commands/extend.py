@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from longvid.commands import options
-from longvid.commands.render import Progress, Quiet, end, named_loras, run
+from longvid.commands.render import end, named_loras, run
 from longvid.errors import UserError
 from longvid.starts import Audio, Fit, Handoff
 
@@ -57,14 +57,12 @@ def extend(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     compile: options.Compile = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that no render here made.")
-    ] = False,
+    overwrite: options.Overwrite = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an earlier extension's work directory aside, start anew.")
     ] = False,
-    progress: Progress = "auto",
-    quiet: Quiet = False,
+    progress: options.Progress = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Go on from the end of a clip, and print the film's path.
 

@@ -36,6 +36,7 @@ class Listed:
     folder: str
     error: str | None = None
     """Why the model cannot be had at all."""
+    expects: str = ""
 
 
 @app.callback(invoke_without_command=True)
@@ -149,6 +150,7 @@ def listed(name: str) -> Listed:
         bytes_to_pull=sum(download.bytes for download in backend.downloads if download.folder in missing),
         licence=backend.licence,
         folder=str(backend.folder),
+        expects=backend.expects,
     )
 
 
@@ -188,7 +190,8 @@ def table(found: list[Listed]) -> None:
             weights = Text(f"missing: {', '.join(model.missing)}", "yellow")
         if model.bytes_to_pull:
             weights.append(f"\n{size(model.bytes_to_pull)} to pull")
-        lines.add_row(model.name, weights, size(model.bytes_here), Text(f"{model.licence}\n{model.folder}"))
+        said = [model.licence, *([model.expects] if model.expects else []), model.folder]
+        lines.add_row(model.name, weights, size(model.bytes_here), Text("\n".join(said)))
     console = Console(highlight=False, markup=False)
     console.print(lines)
     if any(model.bytes_to_pull for model in found):

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from longvid.progress import Choice
+
 File = Annotated[Path, typer.Argument(help="The timeline, a YAML file.", show_default=False)]
 Work = Annotated[
     Path, typer.Argument(help="A film's work directory, such as film.longvid.", show_default=False)
@@ -42,3 +44,7 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: minutes once, faster after that.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
+Progress = Annotated[
+    Choice, typer.Option(help="auto: live on a terminal, plain lines elsewhere. All on stderr.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that no render here made.")]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from longvid.measurements import Estimate
     from longvid.memory import Card
     from longvid.plan import RenderPlan
+    from longvid.plugins import Choice
     from longvid.request import Request
 
 NOT_MEASURED = "not measured here"
@@ -67,7 +68,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(report(made, cost, memory, kept), ensure_ascii=False, indent=2))
     else:
-        show(made, str(choice), cost, memory, kept)
+        show(made, choice, cost, memory, kept)
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def report(
 
 
 def show(
-    plan: RenderPlan, choice: str, cost: Estimate | None, memory: Memory, kept: tuple[int, int] | None
+    plan: RenderPlan, choice: Choice, cost: Estimate | None, memory: Memory, kept: tuple[int, int] | None
 ) -> None:
     """The plan for a person, on stdout."""
     from rich.box import SIMPLE_HEAD
@@ -226,7 +227,10 @@ def show(
             takes = f"{memory.chosen.peak_bytes / 1e9:.1f} GB (as the model says)"
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, NARROWEST)
-    console.print(choice)
+    console.print(str(choice))
+    console.print(f"licence: {choice.backend.licence}")
+    if choice.backend.expects:
+        console.print(f"expect: {choice.backend.expects}")
     console.print(plan.title, style="bold")
     console.print(
         f"{width}x{height}{shown_at}, {float(plan.fps):g} frames a second, seed {plan.seed}, {plan.method}, "

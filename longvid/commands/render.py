@@ -18,18 +18,13 @@ import typer
 
 from longvid.commands import options
 from longvid.errors import RenderError, UserError
-from longvid.progress import Choice, Done
+from longvid.progress import Done
 
 if TYPE_CHECKING:
     from longvid.backends import Backend, Lora
     from longvid.plan import RenderPlan
     from longvid.progress import Event, Noted, Show, Stopped
     from longvid.request import Request
-
-Progress = Annotated[
-    Choice, typer.Option(help="auto: live on a terminal, plain lines elsewhere. All on stderr.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 
 
 def render(
@@ -48,9 +43,7 @@ def render(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     compile: options.Compile = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that no render here made.")
-    ] = False,
+    overwrite: options.Overwrite = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an earlier render's work directory aside and start anew.")
     ] = False,
@@ -67,8 +60,8 @@ def render(
     watch: Annotated[
         bool, typer.Option("--watch", help="Take over edits of the timeline while it renders, and wait.")
     ] = False,
-    progress: Progress = "auto",
-    quiet: Quiet = False,
+    progress: options.Progress = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Render a timeline into an MP4 and print the film's path.
 
@@ -128,11 +121,9 @@ def named_loras(written: Sequence[str] | None) -> tuple[Lora, ...] | None:
 
 
 def resume(
-    work: Annotated[
-        Path, typer.Argument(help="A film's work directory, such as film.longvid.", show_default=False)
-    ],
-    progress: Progress = "auto",
-    quiet: Quiet = False,
+    work: options.Work,
+    progress: options.Progress = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Go on with a render, as it was asked for; the timeline's file is not needed."""
     from longvid.keeping import read_request

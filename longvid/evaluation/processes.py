@@ -15,6 +15,7 @@ from typing import Any
 
 from longvid.errors import UserError
 
+COMMAND = (sys.executable, "-m", "longvid")
 CONNECT_SECONDS = 5
 
 
@@ -68,7 +69,7 @@ class Here:
             if self.stopped:
                 return Ran(143, "", "stopped")
             process = subprocess.Popen(
-                [sys.executable, "-m", "longvid", *arguments],
+                [*COMMAND, *arguments],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

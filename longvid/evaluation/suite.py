@@ -167,7 +167,8 @@ class Suite:
         counts = {"method": len(self.variants), "prompt": len(self.prompts), "seed": len(self.seeds)}
         product = " by ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in counts.items())
         models = ", ".join(sorted({film.plan.model for film in self.films}))
-        return f"{len(self.films)} films of {lasting}: {product}, {models}"
+        count = f"{len(self.films)} film{'s' * (len(self.films) > 1)}"
+        return f"{count} of {lasting}: {product}, {models}"
 
 
 def load(path: Path) -> Suite:
@@ -190,7 +191,9 @@ def load(path: Path) -> Suite:
                 backend = request.choose().backend
                 plan = request.settled(backend).plan(backend)
                 if plan.frames / plan.fps < CLIP_SECONDS:
-                    short = f"lasts {length(plan.frames / plan.fps)}; films are measured in clips of two seconds"
+                    short = (
+                        f"lasts {length(plan.frames / plan.fps)}; films are measured in clips of two seconds"
+                    )
                     raise source.error(("prompts", index), short)
                 parts = [f"{index + 1:02}", prompt.name or plan.shots[0].prompt, variant.name, f"seed {seed}"]
                 name = "-".join([*map(_slug, parts), plan.effective()["sha256"][:8]])

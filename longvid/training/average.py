@@ -6,25 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Weights = dict[str, Tensor]
 
 
-def copy_weights(network: nn.Module) -> Weights:
-    """A copy of the network's state, to begin an average with."""
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
 @torch.no_grad()
-def update_average(
-    average: Weights, weights: nn.Module | Mapping[str, Tensor], step: int, keep: float
-) -> None:
+def update_average(average: Weights, weights: Mapping[str, Tensor], step: int, keep: float) -> None:
     """Move the average towards the weights after `step` (from 0): it keeps (1 + step) / (10 + step) of itself
     at first, so that early steps are soon forgotten, and `keep` at most."""
     kept = min(keep, (1 + step) / (10 + step))
-    new = weights.state_dict() if isinstance(weights, nn.Module) else weights
-    torch._foreach_lerp_(list(average.values()), [new[name] for name in average], 1 - kept)
+    torch._foreach_lerp_(list(average.values()), [weights[name] for name in average], 1 - kept)
 
 
 @contextmanager

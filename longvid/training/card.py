@@ -44,7 +44,7 @@ class Facts:
     backend: str
     base: str
     licence: str
-    part: Literal["denoiser", "codec"]
+    part: Literal["denoiser", "codec", "decoder"]
     data: Data
     trained: int
     parameters: int
@@ -80,11 +80,11 @@ def card(facts: Facts) -> str:
     }
     what = f"a LoRA of rank {facts.lora_rank} for" if lora else f"the {facts.part} of"
     use = f"--lora ./{facts.name}" if lora else f"--model ./{facts.name}"
-    made = (
-        f"to denoise windows whose noise levels rise from front to back: {PAPER}"
-        if facts.part == "denoiser"
-        else "to encode and decode such pictures"
-    )
+    made = {
+        "denoiser": f"to denoise windows whose noise levels rise from front to back: {PAPER}",
+        "codec": "to encode and decode such pictures",
+        "decoder": "to decode latents as a denoiser makes them",
+    }[facts.part]
     clips = _table(
         (
             "clips",

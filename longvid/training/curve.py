@@ -91,7 +91,7 @@ def draw(curve: Curve, title: str, path: Path) -> None:
     axes.set_ylim(0, top)
     axes.set_xlim(0, 1.01 * max(step for step, _ in (*curve.steps, *curve.held_out, (1, 0.0))))
     axes.set_xlabel("training step")
-    axes.set_ylabel("loss (mean squared error)")
+    axes.set_ylabel("loss")
     axes.set_title(title, loc="left", parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)

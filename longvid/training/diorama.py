@@ -1,117 +1,204 @@
 """Making diorama's weights from nothing: `python -m longvid.training.diorama OUT`.
 
-Five steps, each left out when its file is there already, so that a stopped run goes on: clips of the world,
-the codec, its decoder once more, the text encoder, the denoiser; then OUT/weights holds what ships.
+A recipe and no loop of its own: the text encoder's training here, then three commands of `longvid finetune`
+on the dataset `diorama`, each of which begins with the folder that the one before has written.
+
+    OUT/untrained   every weight as it is drawn
+    OUT/text        the text encoder names what captions say; it is frozen from here on
+    OUT/codec       encoder and decoder
+    OUT/decoder     the decoder once more, under the encoder that stays
+    OUT/denoiser    on its latents
+    OUT/weights     the same in half precision: what ships
+
+A stage whose folder is there is left out, and one that was stopped goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
-import torch.distributed as dist
 import typer
-from safetensors.torch import load_file, save_file
-from torch.multiprocessing.spawn import spawn
+from safetensors.torch import load_file
 
-from longvid.devices import keep_memory
+from longvid.backends.diorama import FILES, NAME, codec, text, world
+from longvid.backends.diorama.codec import Codec
+from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
+from longvid.backends.diorama.folder import save
+from longvid.backends.diorama.text import AttributeEncoder
+from longvid.errors import RenderError
+from longvid.files import write_backend, write_tensors
 from longvid.plugins import FOLDER_FILE
-from longvid.training.clips import Clips, load_clips, render_clips
-from longvid.training.codec import encode, load_codec, measure_codec, train_codec, train_decoder
-from longvid.training.denoiser import SIZE, LatentClips, Recipe, load_encoder, train_denoiser, train_text
+from longvid.training import checkpoints
+from longvid.training.distributed import accelerator
+from longvid.training.naming import Naming
+from longvid.training.recipe import Recipe
+from longvid.training.trainer import Stepped, train
+
+SIZE = DenoiserSize(
+    latent_channels=codec.CHANNELS,
+    latent_height=world.HEIGHT_PX // codec.PIXEL_STRIDE,
+    latent_width=world.WIDTH_PX // codec.PIXEL_STRIDE,
+    conv=96,
+    width=192,
+    depth=6,
+    heads=3,
+    text_width=text.WIDTH,
+)
+BATCH = 8
+"""Samples a step of codec, decoder and denoiser."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A `longvid finetune`: what of the model ``base`` it trains, and the options that are its own."""
+
+    name: str
+    base: str
+    options: tuple[str, ...]
+
+    def arguments(self, out: Path, clips: int, seed: int, processes: int) -> list[str]:
+        """Behind `longvid`."""
+        common = [
+            f"--model={(out / self.base).absolute()}",
+            f"--output={out / self.name}",
+            f"--cache={out / 'cache'}",
+            f"--clips={clips}",
+            f"--seed={seed}",
+            f"--batch={BATCH}",
+            f"--micro-batch={max(1, BATCH // processes)}",
+            "--optimizer=muon",
+            "--device=cpu",
+            f"--workers={processes}",
+        ]
+        return ["finetune", NAME, *common, *self.options]
+
+
+def stages(
+    codec_steps: int, decoder_steps: int, steps: int, short_steps: int, cooldown: float
+) -> tuple[Stage, ...]:
+    """Those behind the text encoder, in order."""
+    first = (f"--steps={codec_steps}", "--lr=2e-3", "--warmup=30", "--cooldown=0.6")
+    again = (f"--steps={decoder_steps}", "--lr=1e-3", "--warmup=30")
+    levels = (f"--steps={steps}", "--lr=3e-3", f"--short-steps={short_steps}", f"--cooldown={cooldown}")
+    return (
+        Stage("codec", "text", ("--train=codec", *first)),
+        Stage("decoder", "codec", ("--train=decoder", *again)),
+        Stage("denoiser", "decoder", ("--train=denoiser", *levels)),
+    )
+
+
+def write_untrained(folder: Path, seed: int) -> None:
+    """A model of which nothing is trained, drawn from the seed. Raises RenderError where the disk refuses."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = (Codec(), AttributeEncoder(), Denoiser(SIZE))
+    for name, network in zip(FILES, networks, strict=True):
+        metadata = network.size.to_metadata() if isinstance(network, Denoiser) else None
+        write_tensors(folder / name, network.state_dict(), metadata)
+    write_backend(folder, NAME)
+
+
+def train_text(base: Path, out: Path, steps: int, seed: int) -> None:
+    """The text encoder, by the loop that all others have; in one process, as it takes half a minute."""
+    network = AttributeEncoder()
+    network.load_state_dict(load_file(base / "text.safetensors"))
+    recipe = Recipe(
+        steps=steps,
+        batch=256,
+        micro_batch=256,
+        lr=3e-3,
+        average=0.99,
+        weight_decay=0.01,
+        seed=seed,
+        held_out_samples=1024,
+    )
+    folder = out / "training" / "checkpoints"
+    accelerated = accelerator(device="cpu")
+    for event in train(Naming(network, accelerated.device), recipe, accelerated, folder):
+        if isinstance(event, Stepped) and event.held_out:
+            fresh = event.held_out["captions"]
+            say(f"text: step {event.step} of {steps}, loss on fresh captions {fresh:.4f}")
+    best = checkpoints.best(folder)
+    if best is None:
+        raise RenderError(f"{folder}: has no whole checkpoint")
+    save(base, out, {"text.safetensors": best.tensors("average")})
+
+
+def launch(arguments: Sequence[str], processes: int) -> None:
+    """Run `longvid` with these arguments, in so many processes that share a training; Ctrl-C is theirs.
+
+    Raises typer.Exit with the code that it ended with, unless that is 0.
+    """
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    command = [sys.executable, "-m", "longvid"]
+    if processes > 1:
+        torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+        command = [sys.executable, *torchrun, "-m", "longvid"]
+    with subprocess.Popen([*command, *arguments], env={**os.environ, "OMP_NUM_THREADS": str(threads)}) as run:
+        while True:
+            try:
+                code = run.wait()
+                break
+            except KeyboardInterrupt:
+                continue  # it stops behind a checkpoint
+    if code:
+        raise typer.Exit(code if code > 0 else 128 - code)  # below 0: minus the signal that ended it
+
+
+def package(source: Path, folder: Path) -> None:
+    """A model's folder in half precision, as the package ships it."""
+    halves = {name: {key: value.half() for key, value in load_file(source / name).items()} for name in FILES}
+    save(source, folder, halves)
+    say(f"{folder}: {sum((folder / name).stat().st_size for name in FILES) / 1e6:.1f} MB")
 
 
 def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def train_in_process(rank: int, folder: Path, recipe: Recipe, port: int) -> None:
-    keep_memory()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // recipe.processes))
-    if recipe.processes > 1:
-        dist.init_process_group(
-            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=recipe.processes
-        )
-    latents = load_file(folder / "latents.safetensors")["latents"]
-    data = LatentClips.of(load_clips(folder / "clips"), latents)
-    train_denoiser(data, load_encoder(folder / "text.safetensors"), folder, recipe, rank, say)
-    if recipe.processes > 1:
-        dist.destroy_process_group()
-
-
-def prepare(
-    folder: Path, clips: int, codec_steps: int, decoder_steps: int, text_steps: int, seed: int, processes: int
-) -> Clips:
-    """Clips, codec, latents and text encoder, each made unless it is there."""
-    made = (folder / "clips" / "specs.json").exists()
-    world = load_clips(folder / "clips") if made else render_clips(folder / "clips", clips, seed, processes)
-    if not (folder / "autoencoder.safetensors").exists():
-        train_codec(world, folder / "autoencoder.safetensors", codec_steps, seed, report=say)
-    if not (folder / "latents.safetensors").exists():
-        latents = encode(load_codec(folder / "autoencoder.safetensors"), world, range(len(world.specs)))
-        save_file({"latents": latents.half().contiguous()}, folder / "latents.safetensors")
-    if not (folder / "codec.safetensors").exists():
-        codec = load_codec(folder / "autoencoder.safetensors")
-        latents = load_file(folder / "latents.safetensors")["latents"]
-        train_decoder(
-            codec, world, latents, folder / "codec.safetensors", decoder_steps, seed + 1, report=say
-        )
-        figures = measure_codec(codec, world)
-        say(json.dumps(figures))
-        (folder / "codec.json").write_text(json.dumps(figures))
-    if not (folder / "text.safetensors").exists():
-        train_text(folder / "text.safetensors", text_steps, seed, say)
-    return world
-
-
-def package(folder: Path) -> None:
-    """Half-precision copies of the three networks and the backend's name, as the package ships them."""
-    weights = folder / "weights"
-    weights.mkdir(exist_ok=True)
-    for name, metadata in (("codec", None), ("text", None), ("denoiser", SIZE.to_metadata())):
-        tensors = load_file(folder / f"{name}.safetensors")
-        save_file(
-            {k: v.half().contiguous() for k, v in tensors.items()}, weights / f"{name}.safetensors", metadata
-        )
-    (weights / FOLDER_FILE).write_text(json.dumps({"backend": "diorama"}) + "\n")
-    say(f"{weights}: {sum(f.stat().st_size for f in weights.iterdir()) / 1e6:.1f} MB")
-
-
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder for clips, checkpoints and weights (about 6 GB).")],
-    clips: Annotated[int, typer.Option(min=20, help="Clips of 8 s to render; 5 % are held out.")] = 3200,
+    out: Annotated[Path, typer.Argument(help="Folder for every stage and the weights (about 8 GB).")],
+    clips: Annotated[int, typer.Option(min=2, help="Clips of 8 s to learn from; 5 % are held out.")] = 3200,
+    text_steps: Annotated[int, typer.Option(min=1)] = 1000,
     codec_steps: Annotated[int, typer.Option(min=1)] = 2400,
     decoder_steps: Annotated[int, typer.Option(min=1)] = 2600,
-    text_steps: Annotated[int, typer.Option(min=1)] = 1000,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of the denoiser.")] = 11500,
     short_steps: Annotated[
         int, typer.Option(min=0, help="How many of them, at first, are on short windows.")
     ] = 2000,
-    cooldown_steps: Annotated[
-        int, typer.Option(min=1, help="How many of them, at last, lower the rate.")
-    ] = 4000,
-    batch: Annotated[int, typer.Option(min=1, help="Full windows a step and process.")] = 4,
-    seed: int = 0,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that share the steps.")] = 2,
+    cooldown: Annotated[
+        float, typer.Option(min=0, max=1, help="Over which share of them, at last, the rate falls.")
+    ] = 0.35,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the steps; left out: two, of two cores.")
+    ] = None,
 ) -> None:
-    """Render the world, train codec, text encoder and denoiser, and write the weights that longvid ships."""
-    out.mkdir(parents=True, exist_ok=True)
-    keep_memory()
-    torch.set_num_threads(os.cpu_count() or 1)
-    prepare(out, clips, codec_steps, decoder_steps, text_steps, seed, processes)
-    recipe = Recipe(steps, short_steps, cooldown_steps, batch, seed, processes)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    if processes == 1:
-        train_in_process(0, out, recipe, port)
-    else:
-        spawn(train_in_process, (out, recipe, port), processes)
-    package(out)
+    """Draw the world, train text encoder, codec, decoder and denoiser; write the weights as longvid ships
+    them. On the CPU."""
+    processes = processes or min(2, os.cpu_count() or 1)
+    if not is_there(out / "untrained"):
+        write_untrained(out / "untrained", seed)
+    if not is_there(out / "text"):
+        train_text(out / "untrained", out / "text", text_steps, seed)
+    for stage in stages(codec_steps, decoder_steps, steps, short_steps, cooldown):
+        if not is_there(out / stage.name):
+            say(f"{stage.name}: begins, or goes on")
+            launch(stage.arguments(out, clips, seed, processes), processes)
+    package(out / "denoiser", out / "weights")
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a stage has come to its end: what makes its folder a model's is written last."""
+    return (folder / FOLDER_FILE).is_file()
 
 
 if __name__ == "__main__":

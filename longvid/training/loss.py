@@ -19,17 +19,18 @@ def window_loss(
     clean: Tensor,
     noise: Tensor,
     t: Tensor,
-    noisy: Tensor,
+    weights: Tensor,
 ) -> Tensor:
     """Mean squared error [b] of what ``predict`` makes of clean latents [b c f h w] noised to times t [b f].
 
-    It counts over the latents that ``noisy`` [b f] marks; the others are context, shown as they are at time
-    0. Raises ValueError for a sample without a noisy latent.
+    Each cell counts by ``weights`` [b f h w], or [b f 1 1] where all of a latent do alike; 0 is for context,
+    shown as it is at time 0. Raises ValueError for a sample of which nothing counts.
     """
-    if not noisy.any(1).all():
-        raise ValueError("every sample needs a noisy latent")
+    if not weights.flatten(1).any(1).all():
+        raise ValueError("every sample needs a latent that counts")
     times = rearrange(t, "b f -> b 1 f 1 1")
     predicted = predict(process.add_noise(clean, noise, times), t)
     error = predicted.float() - process.target(clean, noise, times).float()
-    by_latent = reduce(error.square(), "b c f h w -> b f", "mean")
-    return (by_latent * noisy).sum(1) / noisy.sum(1)
+    by_cell = reduce(error.square(), "b c f h w -> b f h w", "mean")
+    weights = weights.expand_as(by_cell)
+    return (by_cell * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)

@@ -1,55 +1,26 @@
-"""Which passages of a corpus are trained on: whole chunks at the model's size and rate, none across a cut.
-
-Nothing is decoded here and no model is loaded, so that it can be told before anything is spent.
-"""
+"""Which passages of a corpus are trained on: whole chunks at the model's size and rate, none across a cut."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
 
-from longvid.backends import Geometry
+from longvid.datasets import Clip
 from longvid.errors import UserError
 from longvid.times import length, round_half_up
 from longvid.training.captions import Problem
 from longvid.training.corpus import Corpus, Example
+from longvid.training.material import HELD_OUT, Format, Item, count, distinct_captions, lowest, to
+from longvid.training.pixels import Frames, decoded
 from longvid.training.scenes import Scene
 
-VALUE_BYTES = 2
-"""Of a latent's number on disk: in half precision, whose error is far below a codec's."""
-HELD_OUT = Fraction(1, 20)
-SHOWN = 10
-"""Problems that are told one by one; a hundred times the same would hide the others."""
 ENOUGH_OF_PICTURE = Fraction(1, 2)
 SLOW = Fraction(2, 3)
 """Clips are told of that lose more than this: of the picture, of the model's rate."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """What clips are brought to. ``size``: width, height in pixels. ``chunks``: of a whole passage, a window
-    and the clean chunk in front of it. ``stride``: from one passage of a scene to the next, in parts of their
-    length."""
-
-    geometry: Geometry
-    size: tuple[int, int]
-    fps: Fraction
-    chunks: int
-    stride: Fraction = Fraction(1, 2)
-
-    def frames(self, chunks: int) -> int:
-        """Of a passage of so many chunks."""
-        return sum(self.geometry.chunk_frame_counts(chunks))
-
-    def latent_bytes(self, chunks: int) -> int:
-        """On disk, about."""
-        width, height = (side // self.geometry.pixel_stride for side in self.size)
-        values = self.geometry.channels * chunks * self.geometry.chunk_latents * width * height
-        return values * VALUE_BYTES
 
 
 @dataclass(frozen=True)
@@ -66,23 +37,98 @@ class Passage:
 
 @dataclass(frozen=True)
 class Selection:
-    """The passages of a corpus in a format, by clip and time, and all that was left out."""
+    """The passages of a corpus in a format, by clip and time, and all that was left out: a `Material`."""
 
     corpus: Corpus
     format: Format
     passages: tuple[Passage, ...]
     problems: tuple[Problem, ...]
 
+    @property
+    def name(self) -> str:
+        return str(self.corpus.folder)
+
+    @property
+    def clips(self) -> int:
+        return len(self.corpus.examples)
+
+    @property
+    def seconds(self) -> Fraction:
+        return sum((example.seconds for example in self.corpus.examples), Fraction())
+
     @cached_property
-    def captions(self) -> tuple[str, ...]:
-        """Each of them once, in order."""
-        examples = self.corpus.examples
-        return tuple(dict.fromkeys(examples[passage.example].caption for passage in self.passages))
+    def items(self) -> tuple[Item, ...]:
+        """The passages; a film could begin with each chunk of one, as it is under one caption."""
+        return tuple(map(self._item, self.passages))
+
+    def _item(self, passage: Passage) -> Item:
+        example, frames = self._example(passage), self.format.frames(passage.chunks)
+        content = {
+            "size": self.format.size,
+            "fps": str(self.format.fps),
+            "clip": example.sha256,
+            "begin": str(passage.begin),
+            "frames": frames,
+        }
+        captions, begins = (example.caption,) * passage.chunks, (True,) * passage.chunks
+        return Item(str(example.path), content, captions, begins, passage.held_out)
+
+    def _example(self, passage: Passage) -> Example:
+        return self.corpus.examples[passage.example]
 
     def numbers(self, passage: Passage) -> Iterator[int]:
         """The source's frame that each frame of the passage is: what is shown at its time."""
-        rate = self.corpus.examples[passage.example].source.fps / self.format.fps
+        rate = self._example(passage).source.fps / self.format.fps
         return (floor(passage.begin + k * rate) for k in range(self.format.frames(passage.chunks)))
+
+    def shown(self, items: Sequence[int], workers: int) -> Generator[Clip | Problem, None, None]:
+        """As `Material` has it; decoded in threads."""
+        passages = [self.passages[item] for item in items]
+        parts = [
+            Frames(self._example(one).source, self.numbers(one), self.format.frames(one.chunks))
+            for one in passages
+        ]
+        return decoded(parts, self.format.size, workers)
+
+    def summary(self) -> list[str]:
+        clip_seconds = [example.seconds for example in self.corpus.examples]
+        scenes = [
+            (scene[1] - scene[0]) / example.source.fps
+            for example in self.corpus.examples
+            for scene in example.scenes
+        ]
+        return [
+            f"{count(self.clips, 'clip')}, {length(self.seconds)} in all, {_range(clip_seconds)} each, "
+            f"with {count(len(distinct_captions(self.items)), 'caption')}",
+            f"{count(len(scenes), 'scene')} of {_range(scenes)}"
+            if self.corpus.cut
+            else "not split at cuts: pip install 'longvid[scenes]' lets them be found",
+        ]
+
+    def warnings(self) -> list[str]:
+        """Clips that lose much on their way to the model."""
+        used = sorted({passage.example for passage in self.passages})
+        sources = [self.corpus.examples[index].source for index in used]
+        width, height = self.format.size
+
+        def cut_away(size: tuple[int, int]) -> bool:
+            share = Fraction(width * size[1], height * size[0])
+            return min(share, 1 / share) < ENOUGH_OF_PICTURE
+
+        found = {
+            "only the middle is seen, less than half of the picture": [
+                one for one in sources if cut_away(one.size)
+            ],
+            "enlarged": [one for one in sources if one.size[0] < width or one.size[1] < height],
+            "slower than the model, so that frames come twice": [
+                one for one in sources if one.fps < self.format.fps * SLOW
+            ],
+        }
+        return [
+            f"{those[0].path}{f' and {len(those) - 1} more' if len(those) > 1 else ''}: {says}"
+            for says, those in found.items()
+            if those
+        ]
 
 
 def select(corpus: Corpus, format: Format, held_out: Fraction = HELD_OUT) -> Selection:
@@ -117,7 +163,7 @@ def select(corpus: Corpus, format: Format, held_out: Fraction = HELD_OUT) -> Sel
             f"the longest one is {length(longest)}, of {of.path}"
         )
     names = [_name(corpus.examples[passage.example], passage.scene) for passage in passages]
-    kept_back = _lowest(set(names), held_out)
+    kept_back = lowest(set(names), held_out)
     split = (replace(one, held_out=name in kept_back) for one, name in zip(passages, names, strict=True))
     return Selection(corpus, format, tuple(split), tuple(problems))
 
@@ -139,76 +185,5 @@ def _name(example: Example, scene: Scene) -> str:
     return hashlib.sha256(f"{example.sha256} {scene[0]} {scene[1]}".encode()).hexdigest()
 
 
-def _lowest(names: set[str], share: Fraction) -> set[str]:
-    """The lowest ``share`` of all possible names: of two or more at least one, and never all."""
-    in_order = sorted(names)
-    below = [name for name in in_order if Fraction(int(name, 16), 1 << 256) < share]
-    least = 1 if share and len(in_order) > 1 else 0
-    return set(in_order[: max(min(len(below), len(in_order) - 1), least)])
-
-
-def describe(selection: Selection) -> list[str]:
-    """What is trained on and what is not, a line each, for a person."""
-    corpus, format = selection.corpus, selection.format
-    examples, passages = corpus.examples, selection.passages
-    clip_seconds = [example.seconds for example in examples]
-    scenes = [(scene[1] - scene[0]) / example.source.fps for example in examples for scene in example.scenes]
-    held_out = sum(passage.held_out for passage in passages)
-    chunks = [passage.chunks for passage in passages]
-    width, height = format.size
-    lines = [
-        f"{_count(len(examples), 'clip')}, {length(sum(clip_seconds, Fraction()))} in all, "
-        f"{_range(clip_seconds)} each, with {_count(len(selection.captions), 'caption')}",
-        f"{_count(len(scenes), 'scene')} of {_range(scenes)}"
-        if corpus.cut
-        else "not split at cuts: pip install 'longvid[scenes]' lets them be found",
-        f"{_count(len(passages), 'passage')} of {_to(min(chunks), _count(max(chunks), 'chunk'))} "
-        f"at {width}x{height} and {float(format.fps):g} frames a second: "
-        f"{len(passages) - held_out} to train on, {held_out} held out",
-        f"about {max(round(sum(map(format.latent_bytes, chunks)) / 1e6), 1)} MB of latents to cache",
-    ]
-    if not held_out:
-        lines.append(
-            "nothing is held out, as there is one scene only: it may be learnt by heart, and no loss tells"
-        )
-    lines += _warnings(selection)
-    if selection.problems:
-        lines.append(f"left out, {len(selection.problems)}:")
-        lines += [f"  {problem}" for problem in selection.problems[:SHOWN]]
-        if len(selection.problems) > SHOWN:
-            lines.append(f"  and {len(selection.problems) - SHOWN} more")
-    return lines
-
-
-def _warnings(selection: Selection) -> Iterator[str]:
-    """Clips that lose much on their way to the model."""
-    format = selection.format
-    used = sorted({passage.example for passage in selection.passages})
-    sources = [selection.corpus.examples[index].source for index in used]
-    width, height = format.size
-
-    def cut_away(size: tuple[int, int]) -> bool:
-        share = Fraction(width * size[1], height * size[0])
-        return min(share, 1 / share) < ENOUGH_OF_PICTURE
-
-    for says, those in {
-        "only the middle is seen, less than half of the picture": [s for s in sources if cut_away(s.size)],
-        "enlarged": [s for s in sources if s.size[0] < width or s.size[1] < height],
-        "slower than the model, so that frames come twice": [s for s in sources if s.fps < format.fps * SLOW],
-    }.items():
-        if those:
-            more = f" and {len(those) - 1} more" if len(those) > 1 else ""
-            yield f"{those[0].path}{more}: {says}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s'[: number != 1]}"
-
-
 def _range(seconds: list[Fraction]) -> str:
-    return _to(length(min(seconds)), length(max(seconds)))
-
-
-def _to(low: object, high: str) -> str:
-    """``1 to 4 chunks``, or only the last where both are the same."""
-    return high if f"{low}" in (high, high.partition(" ")[0]) else f"{low} to {high}"
+    return to(length(min(seconds)), length(max(seconds)))

@@ -1,78 +1,69 @@
-"""What training reads: passages as latents and captions as embeddings, encoded once, on disk.
+"""What the denoiser's training reads: passages as latents and captions as embeddings, encoded once, on disk.
 
-    for done in encoded(selection, film, runtime, cache, workers): ...
-    prepared = collect(selection, film, runtime, cache)
+    for done in encoded(material, film, runtime, cache, workers): ...
+    prepared = collect(material, film, runtime, cache)
 
-    cache/latents/SHA-256.safetensors   latents [c f h w] in half precision
+    cache/latents/SHA-256.safetensors   latents [c f h w] and, if any, weights [f h w], in half precision
     cache/text/SHA-256.safetensors      embeddings [n d] and mask [n] of a caption, without padding behind
 
-A file is named by all that its numbers depend on, appears whole or not at all, and counts as missing where
-it is damaged: a stopped encoding goes on where it was, and the same clips in another folder cost nothing.
 Neither the codec nor the text encoder is in memory while training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional as F
 
-from longvid.backends import Film, Prompts, Runtime, TextEncoder
-from longvid.errors import RenderError, UserError
-from longvid.files import digest, read_sealed, write_sealed, write_tensors
-from longvid.locks import locked, refused
-from longvid.training.captions import Problem
-from longvid.training.passages import Passage, Selection
-from longvid.training.pixels import decoded
+from longvid.backends import Film, Geometry, Prompts, Runtime, TextEncoder
+from longvid.datasets import Clip
+from longvid.errors import RenderError
+from longvid.files import digest, write_tensors
+from longvid.training.cache import (
+    UNREADABLE,
+    VERSION,
+    Encoded,
+    Make,
+    Prepared,
+    fill,
+    filling,
+    gather,
+    is_whole,
+    read_prepared,
+)
+from longvid.training.material import Item, Material, distinct_captions
 from longvid.training.sequences import Excerpt
 
-VERSION = 1
-"""Raised when the same clip gives other numbers, so that they are not mixed."""
 LATENTS, TEXT = "latents", "text"
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A caption or a passage is on disk, or cannot be, for the ``problem``: ``done`` of ``total``. ``kept``:
-    how many of those were there already."""
-
-    what: Literal["caption", "passage"]
-    done: int
-    total: int
-    kept: int
-    problem: Problem | None = None
-
-
-def encoded(
-    selection: Selection, film: Film, runtime: Runtime, cache: Path, workers: int
-) -> Iterator[Encoded]:
+def encoded(material: Material, film: Film, runtime: Runtime, cache: Path, workers: int) -> Iterator[Encoded]:
     """Encode what the cache lacks: captions, then passages, each network loaded where it is needed and freed
-    behind it. ``workers``: threads that decode ahead of the codec, which hold a passage's pixels each.
+    behind it. ``workers``: clips made ahead of the codec, whose pixels are held.
 
     Raises RenderError for a full disk, UserError for a cache that cannot be, LockedError where another
     process fills it.
     """
-    with refused(cache):
-        for folder in (LATENTS, TEXT):
-            (cache / folder).mkdir(parents=True, exist_ok=True)
-    with locked(cache, "encodes clips"):
-        try:
-            yield from _encode_captions(selection, film, cache)
-            yield from _encode_passages(selection, film, runtime, cache, workers)
-        except RenderError as error:
-            raise RenderError(
-                f"{error}; what is encoded so far stays, and the same command goes on from there"
-            ) from error
+    with filling(cache, LATENTS, TEXT):
+        yield from _encode_captions(material, film, cache)
+
+        def path(item: Item) -> Path:
+            return _latents_path(cache, material, film, runtime, item)
+
+        yield from fill(
+            material, path, "latents", workers, lambda: _encoding(material.format.geometry, film, runtime)
+        )
 
 
-def _encode_captions(selection: Selection, film: Film, cache: Path) -> Iterator[Encoded]:
-    paths = {_text_path(cache, film, caption): caption for caption in selection.captions}
-    missing = [path for path in paths if not _is_whole(path, "embeddings")]
+def _encode_captions(material: Material, film: Film, cache: Path) -> Iterator[Encoded]:
+    paths = {_text_path(cache, film, caption): caption for caption in distinct_captions(material.items)}
+    missing = [path for path in paths if not is_whole(path, "embeddings")]
     done = kept = len(paths) - len(missing)
     yield Encoded("caption", done, len(paths), kept)
     encoder: TextEncoder | None = None
@@ -87,51 +78,40 @@ def _encode_captions(selection: Selection, film: Film, cache: Path) -> Iterator[
         yield Encoded("caption", done, len(paths), kept)
 
 
-def _encode_passages(
-    selection: Selection, film: Film, runtime: Runtime, cache: Path, workers: int
-) -> Iterator[Encoded]:
-    paths = {_latents_path(cache, selection, film, runtime, one): one for one in selection.passages}
-    missing = {path: one for path, one in paths.items() if not _is_whole(path, "latents")}
-    done = kept = len(paths) - len(missing)
-    yield Encoded("passage", done, len(paths), kept)
-    if not missing:
-        return
+def _encoding(geometry: Geometry, film: Film, runtime: Runtime) -> Make:
     codec = film.codec()
-    with closing(decoded(selection, list(missing.values()), workers)) as shown:
-        for (path, passage), pixels in zip(missing.items(), shown, strict=True):
-            problem = None
-            if isinstance(pixels, Problem):
-                problem = pixels
-            else:
-                video = torch.from_numpy(pixels).to(runtime.device).permute(3, 0, 1, 2)[None] / 127.5 - 1
-                with torch.inference_mode():
-                    latents = codec.encode(video)[0].half().cpu()
-                if latents.isfinite().all():
-                    write_tensors(path, {"latents": latents})
-                else:
-                    problem = Problem(
-                        _path(selection, passage), "its latents are no numbers in half precision"
-                    )
-            done += 1
-            yield Encoded("passage", done, len(paths), kept, problem)
+
+    def encode(clip: Clip) -> dict[str, Tensor] | str:
+        video = torch.from_numpy(clip.pixels).to(runtime.device).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        with torch.inference_mode():
+            latents = codec.encode(video)[0].half().cpu()
+        if not latents.isfinite().all():
+            return "its latents are no numbers in half precision"
+        if clip.weights is None:
+            return {"latents": latents}
+        weights = cell_weights(torch.from_numpy(clip.weights), geometry, tuple(latents.shape[2:]))
+        return {"latents": latents, "weights": weights.half()}
+
+    return encode
 
 
-def _path(selection: Selection, passage: Passage) -> Path:
-    return selection.corpus.examples[passage.example].path
+def cell_weights(weights: Tensor, geometry: Geometry, cells: tuple[int, ...]) -> Tensor:
+    """How much each latent cell counts [f h w], of the weights of pixels [f h w]: as the most of those that
+    it stands for. A chunk's frames are shared out evenly among its latents; one that two have a part in
+    counts for both. ``cells``: rows and columns of a latent."""
+    chunks = geometry.run_chunks(len(weights))
+    parts = weights.float().split(geometry.chunk_frame_counts(chunks))
+    shape = (geometry.chunk_latents, *cells)
+    return torch.cat([F.adaptive_max_pool3d(part[None], shape)[0] for part in parts])
 
 
-def _latents_path(cache: Path, selection: Selection, film: Film, runtime: Runtime, passage: Passage) -> Path:
-    example, format = selection.corpus.examples[passage.example], selection.format
+def _latents_path(cache: Path, material: Material, film: Film, runtime: Runtime, item: Item) -> Path:
     content = {
+        **item.content,
         "version": VERSION,
         "model": film.fingerprint,
         "dtype": str(runtime.dtype),
-        "size": format.size,
-        "fps": str(format.fps),
-        "clip": example.sha256,
-        "begin": str(passage.begin),
-        "frames": format.frames(passage.chunks),
-        "latents": passage.chunks * format.geometry.chunk_latents,
+        "latents": item.chunks * material.format.geometry.chunk_latents,
     }
     return cache / LATENTS / f"{digest(content)}.safetensors"
 
@@ -141,113 +121,91 @@ def _text_path(cache: Path, film: Film, caption: str) -> Path:
     return cache / TEXT / f"{digest(content)}.safetensors"
 
 
-def _is_whole(path: Path, name: str) -> bool:
-    """Whether the file is there with all its bytes, by its header and its length."""
-    try:
-        with safe_open(path, "pt") as file:
-            return name in file.keys()  # noqa: SIM118, it is no mapping
-    except (OSError, SafetensorError):
-        return False
-
-
 @dataclass(frozen=True)
 class CachedSequences:
-    """Passages on disk, as `Sequences`: ``latents`` and ``texts`` are files, one of each a passage. What is
-    asked for is mapped into memory, so that their number does not count."""
+    """Passages on disk, as `Sequences`: ``latents`` is a file of each, ``captions`` the places in ``texts``,
+    one file a caption, that each chunk of each is under; ``starts``: their begins. What is asked for is
+    mapped into memory, so that their number does not count."""
 
     latents: tuple[Path, ...]
+    captions: tuple[tuple[int, ...], ...]
+    starts: tuple[tuple[bool, ...], ...]
     texts: tuple[Path, ...]
-    chunks: tuple[int, ...]
     chunk_latents: int
 
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        return tuple(map(len, self.captions))
+
+    def begins(self, sequence: int) -> tuple[bool, ...]:
+        return self.starts[sequence]
+
     def excerpt(self, sequence: int, first: int, chunks: int) -> Excerpt:
-        """All of it is under one prompt. Raises RenderError where a file is gone."""
+        """Raises RenderError where a file is gone."""
         begin, end = first * self.chunk_latents, (first + chunks) * self.chunk_latents
+        rows = self.captions[sequence][first : first + chunks]
+        used = sorted(set(rows))
         path = self.latents[sequence]
         try:
             with safe_open(path, "pt") as file:
                 latents = file.get_slice("latents")[:, begin:end].float()
-            path = self.texts[sequence]
-            with safe_open(path, "pt") as file:
-                embeddings, mask = file.get_tensor("embeddings"), file.get_tensor("mask")
-                tokens = int(file.metadata()["tokens"])
+                weighted = "weights" in file.keys()  # noqa: SIM118, it is no mapping
+                weights = file.get_slice("weights")[begin:end].float() if weighted else None
+            embeddings, masks = [], []
+            for path in (self.texts[row] for row in used):
+                with safe_open(path, "pt") as file:
+                    mask = file.get_tensor("mask")
+                    padding = int(file.metadata()["tokens"]) - len(mask)
+                    embeddings.append(F.pad(file.get_tensor("embeddings"), (0, 0, 0, padding)))
+                    masks.append(F.pad(mask, (0, padding)))
         except (OSError, SafetensorError) as error:
-            raise RenderError(f"{path}: cannot be read; the same command encodes it again") from error
-        padding = tokens - len(mask)
-        prompts = Prompts(
-            torch.nn.functional.pad(embeddings, (0, 0, 0, padding))[None],
-            torch.nn.functional.pad(mask, (0, padding))[None],
-        )
-        return Excerpt(latents, prompts, torch.ones(chunks, 1))
+            raise RenderError(f"{path}: {UNREADABLE}") from error
+        mix = torch.tensor([[float(row == each) for each in used] for row in rows])
+        return Excerpt(latents, Prompts(torch.stack(embeddings), torch.stack(masks)), mix, weights)
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that was encoded: what is trained on, and what is held out and may be empty. ``problems``: of what
-    could not be."""
-
-    training: CachedSequences
-    held_out: CachedSequences
-    problems: tuple[Problem, ...]
-
-    def save(self, path: Path) -> None:
-        """As a file that `load` reads: for other processes, and for a training that goes on."""
-        parts = {"training": self.training, "held_out": self.held_out}
-        written = {
-            name: {
-                "latents": [str(file.absolute()) for file in part.latents],
-                "texts": [str(file.absolute()) for file in part.texts],
-                "chunks": part.chunks,
-                "chunk_latents": part.chunk_latents,
-            }
-            for name, part in parts.items()
+    def told(self) -> dict[str, Any]:
+        """As JSON has it; `of` reads it."""
+        return {
+            "latents": [str(file.absolute()) for file in self.latents],
+            "captions": self.captions,
+            "begins": self.starts,
+            "texts": [str(file.absolute()) for file in self.texts],
+            "chunk_latents": self.chunk_latents,
         }
-        problems = [[str(problem.path), problem.reason] for problem in self.problems]
-        write_sealed(path, {**written, "problems": problems})
 
     @staticmethod
-    def load(path: Path) -> Prepared:
-        """Raises UserError where there is no such file, or a changed one."""
-        content = read_sealed(path)
-        if content is None:
-            raise UserError(f"{path}: is missing or was changed; begin anew, the clips stay encoded")
-
-        def part(said: dict[str, Any]) -> CachedSequences:
-            latents, texts = (tuple(map(Path, said[name])) for name in ("latents", "texts"))
-            return CachedSequences(latents, texts, tuple(said["chunks"]), said["chunk_latents"])
-
-        problems = tuple(Problem(Path(path), reason) for path, reason in content["problems"])
-        return Prepared(part(content["training"]), part(content["held_out"]), problems)
+    def of(told: dict[str, Any]) -> CachedSequences:
+        return CachedSequences(
+            tuple(map(Path, told["latents"])),
+            tuple(map(tuple, told["captions"])),
+            tuple(map(tuple, told["begins"])),
+            tuple(map(Path, told["texts"])),
+            told["chunk_latents"],
+        )
 
 
-def collect(selection: Selection, film: Film, runtime: Runtime, cache: Path) -> Prepared:
-    """What is in the cache of a selection, after it was `encoded`.
+def collect(material: Material, film: Film, runtime: Runtime, cache: Path) -> Prepared[CachedSequences]:
+    """What is in the cache of a material, after it was `encoded`.
 
     Raises UserError where nothing is there to train on.
     """
-    found, problems = list[Passage](), list[Problem]()
-    files = {one: _latents_path(cache, selection, film, runtime, one) for one in selection.passages}
-    for passage, path in files.items():
-        if _is_whole(path, "latents"):
-            found.append(passage)
-        else:
-            problems.append(Problem(_path(selection, passage), "cannot be encoded"))
 
-    def sequences(wanted: Callable[[Passage], bool]) -> CachedSequences:
-        chosen = [passage for passage in found if wanted(passage)]
-        captions = [selection.corpus.examples[passage.example].caption for passage in chosen]
+    def path(item: Item) -> Path:
+        return _latents_path(cache, material, film, runtime, item)
+
+    def sequences(items: Sequence[Item]) -> CachedSequences:
+        places = {caption: place for place, caption in enumerate(distinct_captions(items))}
         return CachedSequences(
-            tuple(files[passage] for passage in chosen),
-            tuple(_text_path(cache, film, caption) for caption in captions),
-            tuple(passage.chunks for passage in chosen),
-            selection.format.geometry.chunk_latents,
+            tuple(map(path, items)),
+            tuple(tuple(places[caption] for caption in item.captions) for item in items),
+            tuple(item.begins for item in items),
+            tuple(_text_path(cache, film, caption) for caption in places),
+            material.format.geometry.chunk_latents,
         )
 
-    prepared = Prepared(
-        sequences(lambda passage: not passage.held_out),
-        sequences(lambda passage: passage.held_out),
-        tuple(dict.fromkeys(problems)),
-    )
-    if not prepared.training.chunks:
-        raise UserError(f"{selection.corpus.folder}: nothing of it could be encoded: {problems[0]}")
-    return prepared
+    return gather(material, path, "latents", sequences)
+
+
+def load(path: Path) -> Prepared[CachedSequences]:
+    """What `Prepared.save` wrote. Raises UserError where there is no such file, or a changed one."""
+    return read_prepared(path, CachedSequences.of)

@@ -1,4 +1,4 @@
-"""What training reads: encoded clips as runs of whole chunks, and parts of them under their prompts."""
+"""What training reads: encoded clips as runs of whole chunks under their prompts, and clips as pixels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from longvid.backends import Prompts
 @dataclass(frozen=True)
 class Excerpt:
     """Neighbouring chunks of a sequence: ``latents`` [c f h w] in fp32, the ``prompts`` [p n d] that they are
-    under, and each chunk's shares of these, ``mix`` [k p], as `Film.text` takes them."""
+    under, and each chunk's shares of these, ``mix`` [k p], as `Film.text` takes them. ``weights`` [f h w]:
+    how much each cell counts in the loss; None: all the same."""
 
     latents: Tensor
     prompts: Prompts
     mix: Tensor
+    weights: Tensor | None = None
 
 
 class Sequences(Protocol):
@@ -30,8 +32,34 @@ class Sequences(Protocol):
         """How many each sequence has."""
         ...
 
+    def begins(self, sequence: int) -> Sequence[bool]:
+        """Of each of its chunks, whether a film could begin with it: it is in no transition, say."""
+        ...
+
     def excerpt(self, sequence: int, first: int, chunks: int) -> Excerpt:
         """So many chunks of a sequence, from its chunk ``first`` on, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Neighbouring frames of a clip: ``pixels`` [f h w 3] uint8, and how much each counts in a loss,
+    ``weights`` [f h w]; None: all the same."""
+
+    pixels: Tensor
+    weights: Tensor | None = None
+
+
+class Footage(Protocol):
+    """Clips as pixels, all of one size and rate; each begins where a film's first chunk would."""
+
+    @property
+    def frames(self) -> Sequence[int]:
+        """How many each clip has."""
+        ...
+
+    def excerpt(self, clip: int, first: int, frames: int) -> Shown:
+        """So many frames of a clip, from its frame ``first`` on, on the CPU."""
         ...
 
 
@@ -48,6 +76,9 @@ class InMemory:
     @property
     def chunks(self) -> tuple[int, ...]:
         return tuple(map(len, self.captions))
+
+    def begins(self, sequence: int) -> tuple[bool, ...]:
+        return (True,) * len(self.captions[sequence])
 
     def excerpt(self, sequence: int, first: int, chunks: int) -> Excerpt:
         rows = self.captions[sequence][first : first + chunks]

@@ -89,7 +89,7 @@ def test_the_schedule_itself_is_never_replaced(schedule: Path) -> None:
         (("--fps", "nan"), "--fps: nan is not a number of frames a second, such as 24 or 30000/1001"),
         (("--seconds", "soon"), "--seconds: 'soon' is not a time; write seconds, 1m30s, 0:01:30.5 or 120f"),
         (("--seconds", "0"), "--seconds: '0' is no length; above 0"),
-        (("--model", "dioramo"), "--model: no model 'dioramo'; did you mean diorama? Installed: diorama, opensora-v1.2"),
+        (("--model", "dioramo"), "--model: no model 'dioramo'; did you mean diorama? Installed: diorama, ltx-video, modelscope-1.7b, opensora-v1.2, skyreels-v2-1.3b, skyreels-v2-14b, wan-2.2-5b"),
         (("--format", "framepack"), "in/my film.json: holds no timed prompt; one reads [2s: text] or [0s-2s: text]"),
     ],
 )  # fmt: skip

@@ -65,6 +65,7 @@ def test_the_list(net: NetBackend) -> None:
         "bytes_to_pull": 3_500_000_000,
         "licence": "Apache-2.0",
         "folder": str(net.folder),
+        "expects": "",
         "error": None,
     }
     assert json.loads(ran.out) == [said]

@@ -38,6 +38,7 @@ def test_for_a_person() -> None:
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     assert [line for line in lines if line and "───" not in line] == [
         "model planned (the default; `model:` or --model names another)",
+        "licence: none: it has no weights",
         "Two",
         "96x64 shown at 384x256, 12 frames a second, seed 7, progressive, 16 steps, window of 4 chunks",
         "asked gets",

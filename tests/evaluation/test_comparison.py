@@ -55,7 +55,13 @@ def test_what_a_command_ends_on_is_why_a_film_failed():
     place = Place(Path("out"))
     place.make()
     with pytest.raises(RenderError, match=r"^--device: there is no such device$"):
-        make(film, place, lambda arguments: Ran(2, "", "x\nerror: --device: there is no such device\n"), "x", "y")
+        make(
+            film,
+            place,
+            lambda arguments: Ran(2, "", "x\nerror: --device: there is no such device\n"),
+            "x",
+            "y",
+        )
     assert not list(place.folder.glob("scores/*"))
 
 

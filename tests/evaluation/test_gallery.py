@@ -20,7 +20,12 @@ from tests.video.clips import clip, which
 pytestmark = pytest.mark.usefixtures("workplace")
 
 KNOWN = [
-    {"flicker": 0.9 + 0.01 * i, "scenes": 1 + i, "curves": {"motion": [0.1, 0.2 + 0.01 * i]}, "notes": ["dark"]}
+    {
+        "flicker": 0.9 + 0.01 * i,
+        "scenes": 1 + i,
+        "curves": {"motion": [0.1, 0.2 + 0.01 * i]},
+        "notes": ["dark"],
+    }
     for i in range(8)
 ]
 ALONE = {"meta", "img", "br", "input", "link"}
@@ -78,7 +83,7 @@ def test_everything_that_a_page_refers_to_is_in_the_folder():
 
 
 def test_the_page_says_what_was_measured():
-    place, read, films, found = written()
+    place, read, *_ = written()
     text = Page((place.folder / "index.html").read_text()).text
     assert text.count("Boats & <seas>") == 2, "as text, not as a tag"
     assert str(read) in text

@@ -141,6 +141,6 @@ def test_a_vote_is_recorded_and_can_be_read_back():
     assert {(f"films/{vote.left.name}.mp4", f"films/{vote.right.name}.mp4") for vote in votes} == {
         tuple(said["sources"])
     }
-    judged = {vote.left.prompt * 10 + vote.left.seed for vote in votes}
+    judged = {(vote.left.prompt, vote.left.seed) for vote in votes}
     [following] = [film for film in suite.films if f"films/{film.name}.mp4" == said["other"]]
-    assert following.prompt * 10 + following.seed not in judged, "what was not judged yet comes first"
+    assert (following.prompt, following.seed) not in judged, "what was not judged yet comes first"

@@ -80,7 +80,9 @@ def test_curves_are_bands_over_films():
 def test_votes_are_a_table_of_their_own():
     read = suite()
     left, right = read.films[:2]
-    votes = [Vote(str(i), left, right, "overall", choice) for i, choice in enumerate(("left", "left", "same"))]
+    votes = [
+        Vote(str(i), left, right, "overall", choice) for i, choice in enumerate(("left", "left", "same"))
+    ]
     found = standings(read, [], votes)
     assert [row.cells["viewers.overall"].band.mean for row in found.rows] == pytest.approx([2.5 / 3, 0.5 / 3])
     assert [metric.key for metric in found.tables["Duels won"]] == ["viewers.overall"]
@@ -92,7 +94,9 @@ def test_tables_as_text():
     sure = found.rows[0].cells["flicker"].band
     low, high = f"{sure.low:.4f}", f"{sure.high:.4f}"
     text = to_markdown(read, found)
-    assert text.startswith("# Boats & <seas>\n\n## Films\n\n| method | films | temporal flicker, (255 - m) / 255")
+    assert text.startswith(
+        "# Boats & <seas>\n\n## Films\n\n| method | films | temporal flicker, (255 - m) / 255"
+    )
     assert f"| progressive | 4 | 0.9300 ({low} to {high}) |" in text
     assert "| replace | 4 | 0.8300* (" in text
     content = json.loads(to_json(read, found))

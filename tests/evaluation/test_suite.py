@@ -77,13 +77,13 @@ def test_a_prompt_may_be_shots_or_a_timeline_or_start_from_a_picture():
     )
     read = suite(
         "model: tiny\nseeds: 9\nmethods: progressive\nprompts:\n"
-        "  - {name: three, shots: [{prompt: a, seconds: 2}, {prompt: b, seconds: 2}, {prompt: c, seconds: 2}]}\n"
+        "  - {name: two, shots: [{prompt: a, seconds: 2}, {prompt: b, seconds: 2}]}\n"
         "  - {timeline: elsewhere/film.yaml}\n"
         "  - {shots: [{prompt: d, seconds: 2}], start: elsewhere/start.mp4}\n"
     )
     shots, film, started = read.films
-    assert read.prompts == ("three", "a kite / a star", "d")
-    assert [shot.prompt for shot in shots.plan.shots] == ["a", "b", "c"]
+    assert read.prompts == ("two", "a kite / a star", "d")
+    assert [shot.prompt for shot in shots.plan.shots] == ["a", "b"]
     assert film.plan.seed == 9, "a suite's seed goes before a timeline's"
     assert json.loads(film.written()).keys() == {"model", "seed", "start_from", "shots", "method"}
     assert film.timeline.start_path == started.timeline.start_path == (folder / "start.mp4").absolute()
@@ -99,12 +99,15 @@ WRONG = {
     BASE + "seeds: []": "suite.yaml:5: seeds: is an empty list; name at least one",
     BASE + "seeds: [1, 1]": "suite.yaml:5: seeds: names one of them twice; keep one",
     BASE + "seeds: [-1]": "suite.yaml:5: seeds[0]: -1 is too small; at least 0",
-    BASE + "steps: 9": "suite.yaml:5: steps: 9 steps are no multiple of the window's 4 chunks; nearest: 8 or 12",
+    BASE
+    + "steps: 9": "suite.yaml:5: steps: 9 steps are no multiple of the window's 4 chunks; nearest: 8 or 12",
     BASE + "fps: 900": "suite.yaml:5: fps: 900 is out of range; 1 to 240 frames a second",
     BASE.replace("[a boat]", "[{prompt: a, strat: b}]"): (
         "suite.yaml:3: prompts[0].strat: is no key of a prompt; did you mean start?"
     ),
-    BASE.replace("[a boat]", "[{name: a}]"): "suite.yaml:3: prompts[0]: takes one of prompt, shots and timeline",
+    BASE.replace(
+        "[a boat]", "[{name: a}]"
+    ): "suite.yaml:3: prompts[0]: takes one of prompt, shots and timeline",
     BASE.replace("[a boat]", "[{prompt: a, start: no.png}]"): (
         "suite.yaml:3: prompts[0].start: there is no file 'no.png'"
     ),
@@ -118,7 +121,9 @@ WRONG = {
         "suite.yaml:6: methods[1]: fifo is there twice; leave one out or `name` it"
     ),
     BASE.replace("methods: [progressive]", ""): "suite.yaml:1: methods: is missing",
-    BASE.replace("seconds: 3\n", ""): "suite.yaml:1: says not how long a film is; add `seconds:`, as seconds: 60",
+    BASE.replace(
+        "seconds: 3\n", ""
+    ): "suite.yaml:1: says not how long a film is; add `seconds:`, as seconds: 60",
     BASE.replace("seconds: 3", "seconds: 1.5"): (
         "suite.yaml:3: prompts[0]: lasts 1.5 s; films are measured in clips of two seconds"
     ),

@@ -17,10 +17,11 @@ import torch
 from accelerate.state import AcceleratorState
 
 from longvid.backends import Film
-from longvid.training.objective import Objective
+from longvid.training.denoising import Denoising
+from longvid.training.distributed import Precision, accelerator
 from longvid.training.recipe import Recipe
 from longvid.training.sequences import InMemory
-from longvid.training.trainer import Event, Precision, accelerator, train
+from longvid.training.trainer import Event, train
 from tests.tiny import RUNTIME, SPEC, TinyBackend, hashed
 
 CAPTIONS = ("a red boat", "a blue sea")
@@ -53,24 +54,37 @@ def clips(film: Film, name: str, chunks: tuple[int, ...] = CHUNKS) -> InMemory:
     return InMemory(tuple(sequences), captions, film.text_encoder()(CAPTIONS), latents)
 
 
+def denoising(tiny: Film, data: InMemory | None = None, device: torch.device = RUNTIME.device) -> Denoising:
+    """What the tiny network is taught."""
+    geometry = TinyBackend().geometry
+    return Denoising(
+        tiny.trainee(),
+        tiny,
+        geometry,
+        data or clips(film(), "training"),
+        clips(film(), "held out"),
+        geometry.window_units,
+        geometry.steps,
+        device,
+    )
+
+
 def lesson(
     folder: Path,
     recipe: Recipe = RECIPE,
     *,
     data: InMemory | None = None,
+    objective: Denoising | None = None,
     stopping: Callable[[], bool] = bool,
     precision: Precision = "no",
     device: str = "cpu",
 ) -> Iterator[Event]:
     """The events of training the tiny network."""
     AcceleratorState._reset_state(reset_partial_state=False)
-    accelerated, geometry = accelerator(precision, device), TinyBackend().geometry
-    tiny = film(accelerated.device)
+    accelerated = accelerator(precision, device)
+    where = accelerated.device
     return train(
-        tiny.trainee(),
-        Objective(tiny, geometry, geometry.window_units, geometry.steps, accelerated.device),
-        data or clips(film(), "training"),
-        clips(film(), "held out"),
+        objective or denoising(film(where), data, where),
         recipe,
         accelerated,
         folder,
@@ -85,6 +99,8 @@ def main(folder: str, changed: str) -> None:
     for event in lesson(Path(folder), Recipe(**{**RECIPE.__dict__, **options})):
         told = json.dumps({"event": type(event).__name__, "step": event.step})
         os.write(1, f"{told}\n".encode())  # In one piece: other processes tell theirs in between.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

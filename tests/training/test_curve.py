@@ -71,7 +71,7 @@ def test_a_picture_of_stated_size_with_labelled_axes(tmp_path: Path, axes: list[
         pixels = np.asarray(picture.convert("RGB"))
     assert (pixels[0] == 255).all() and (pixels < 100).any()
     (drawn,) = axes
-    assert (drawn.get_xlabel(), drawn.get_ylabel()) == ("training step", "loss (mean squared error)")
+    assert (drawn.get_xlabel(), drawn.get_ylabel()) == ("training step", "loss")
     assert drawn.get_title(loc="left") == "sea: diorama"
     assert drawn.get_ylim() == pytest.approx((0, 1.2 * 1.1))
     assert drawn.get_xlim() == pytest.approx((0, 50.5))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from longvid import plugins
-from longvid.backends import FilmSpec, Runtime
-from longvid.backends.diorama import text
+from longvid.backends import FilmSpec
+from longvid.backends.diorama import FILES, text
 from longvid.backends.diorama.denoiser import DenoiserSize
-from longvid.training import denoiser, diorama
+from longvid.plugins import FOLDER_FILE
+from longvid.training import diorama
+from tests.planning import longvid
+from tests.tiny import RUNTIME
 
 SIZE = DenoiserSize(
     latent_channels=16,
@@ -31,25 +35,14 @@ SIZE = DenoiserSize(
     text_width=text.WIDTH,
 )
 COUNTS = {
-    "clips": 20,
+    "clips": 2,
+    "text-steps": 2,
     "codec-steps": 2,
     "decoder-steps": 1,
-    "text-steps": 2,
     "steps": 3,
     "short-steps": 1,
-    "cooldown-steps": 1,
+    "cooldown": 0.4,
 }
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (denoiser, diorama):
-        monkeypatch.setattr(module, "SIZE", SIZE)
-    monkeypatch.setattr(diorama, "keep_memory", lambda: True)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def train(folder: Path) -> None:
@@ -57,40 +50,115 @@ def train(folder: Path) -> None:
     app.command()(diorama.main)
     options = [f"--{name}={count}" for name, count in COUNTS.items()]
     result = CliRunner().invoke(app, [str(folder), *options, "--processes=1"], catch_exceptions=False)
-    assert result.exit_code == 0
-
-
-def steps_measured(folder: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert result.exit_code == 0, result.output
 
 
 @torch.inference_mode()
 def hear_and_see(folder: Path) -> tuple[Tensor, Tensor]:
     """The velocity that the folder's backend predicts for a chunk of noise, and the chunk's frames."""
     backend = plugins.backend(str(folder))
-    film = backend.for_film(
-        FilmSpec((96, 64), Fraction(12), 4, {}), Runtime(torch.device("cpu"), torch.float32)
-    )
+    film = backend.for_film(FilmSpec((96, 64), Fraction(12), 4, {}), RUNTIME)
     words = film.text(film.text_encoder()(["a red boat at sea"]), {}, torch.ones(1, 1))
     noise = torch.randn(1, 16, 4, 8, 12)
     return film.denoiser()(noise, torch.ones(1, 4), words), film.codec().decode(noise, {})[0]
 
 
-def test_weights_from_nothing_that_the_backend_loads(tmp_path: Path) -> None:
-    train(tmp_path)
-    weights = tmp_path / "weights"
-    names = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
-    assert sorted(path.name for path in weights.iterdir()) == sorted((*names, "longvid.json"))
-    assert steps_measured(tmp_path) == [3]
+def changed(before: Path, after: Path) -> set[str]:
+    """Of the three files, those with other numbers."""
+    return {
+        name
+        for name in FILES
+        if any(
+            not torch.equal(tensor, load_file(after / name)[key])
+            for key, tensor in load_file(before / name).items()
+        )
+    }
 
+
+def test_weights_from_nothing_that_the_backend_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stage changes its own part and hands on the rest; what is done is not done again."""
+    ran = []
+
+    def launch(arguments: Sequence[str], processes: int) -> None:
+        done = longvid(*arguments, "-q")
+        assert (done.code, processes) == (0, 1), done.err
+        ran.append(arguments[2])
+
+    monkeypatch.setattr(diorama, "SIZE", SIZE)
+    monkeypatch.setattr(diorama, "launch", launch)
+    monkeypatch.setattr(diorama, "BATCH", 2)
+    train(tmp_path)
+    assert len(ran) == 3
+    parts = {
+        ("untrained", "text"): "text.safetensors",
+        ("text", "codec"): "codec.safetensors",
+        ("codec", "decoder"): "codec.safetensors",
+        ("decoder", "denoiser"): "denoiser.safetensors",
+    }
+    for (before, after), file in parts.items():
+        assert changed(tmp_path / before, tmp_path / after) == {file}
+    codecs = [load_file(tmp_path / name / "codec.safetensors") for name in ("codec", "decoder")]
+    assert all(torch.equal(codecs[1][name], codecs[0][name]) for name in codecs[0] if "encoder" in name)
+
+    weights = tmp_path / "weights"
+    assert sorted(path.name for path in weights.iterdir()) == sorted((*FILES, FOLDER_FILE))
+    for name in FILES:
+        for key, tensor in load_file(weights / name).items():
+            assert torch.equal(tensor, load_file(tmp_path / "denoiser" / name)[key].half())
+    assert not plugins.backend(str(weights)).check_weights()
     velocity, frames = hear_and_see(weights)
     assert velocity.shape == (1, 16, 4, 8, 12) and velocity.isfinite().all()
     assert frames.shape == (1, 3, 16, 64, 96) and frames.isfinite().all()
 
-    before = [load_file(weights / name) for name in names]
     train(tmp_path)
-    for name, tensors in zip(names, before, strict=True):
-        again = load_file(weights / name)
-        assert tensors.keys() == again.keys()
-        assert all(torch.equal(tensor, again[key]) for key, tensor in tensors.items())
-    assert steps_measured(tmp_path) == [3]
+    assert len(ran) == 3
+
+
+def test_an_untrained_model_comes_of_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diorama, "SIZE", SIZE)
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        diorama.write_untrained(tmp_path / name, seed)
+    assert not plugins.backend(str(tmp_path / "one")).check_weights()
+    assert changed(tmp_path / "one", tmp_path / "same") == set()
+    assert changed(tmp_path / "one", tmp_path / "other") == set(FILES)
+
+
+def test_stages_are_commands_that_a_person_can_give(tmp_path: Path) -> None:
+    """In order, each on the model of the one before; two processes share a batch."""
+    stages = diorama.stages(1, 2, 3, 4, 0.5)
+    assert [(stage.base, stage.name) for stage in stages] == [
+        ("text", "codec"),
+        ("codec", "decoder"),
+        ("decoder", "denoiser"),
+    ]
+    given = stages[2].arguments(tmp_path, 20, 7, 2)
+    assert given[:2] == ["finetune", "diorama"]
+    said = dict(flag.removeprefix("--").split("=") for flag in given[2:])
+    assert (said["model"], said["output"]) == (str(tmp_path / "decoder"), str(tmp_path / "denoiser"))
+    assert (said["batch"], said["micro-batch"], said["seed"], said["clips"]) == ("8", "4", "7", "20")
+    assert (said["train"], said["steps"], said["short-steps"]) == ("denoiser", "3", "4")
+
+
+@pytest.mark.parametrize(
+    ("processes", "end", "code"),
+    [(1, "raise SystemExit(3)", 3), (2, "import os; os.kill(os.getpid(), 9)", 137)],
+)
+def test_a_stage_runs_in_processes_of_its_own(
+    processes: int, end: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose threads share the cores; where it fails, so does the recipe."""
+    commands = []
+    real = subprocess.Popen
+
+    def popen(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        commands.append((command, env["OMP_NUM_THREADS"]))
+        return real([sys.executable, "-c", end])
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    with pytest.raises(typer.Exit) as failed:
+        diorama.launch(["finetune", "--help"], processes)
+    assert failed.value.exit_code == code
+    ((command, threads),) = commands
+    assert command[-4:] == ["-m", "longvid", "finetune", "--help"] and threads == str(4 // processes)
+    assert ("torch.distributed.run" in command) == (processes == 2)

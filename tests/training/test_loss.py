@@ -23,7 +23,7 @@ def test_context_is_shown_clean_and_does_not_count() -> None:
         # Wrong by 100 in the context, by 1 and by 3 in the noisy latent.
         return NOISE - CLEAN + torch.tensor([[100.0, 100.0], [1.0, 3.0]]).view(1, 1, 2, 1, 2)
 
-    assert window_loss(predict, RectifiedFlow(), CLEAN, NOISE, T, NOISY).tolist() == [5.0]
+    assert window_loss(predict, RectifiedFlow(), CLEAN, NOISE, T, NOISY[..., None, None]).tolist() == [5.0]
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,18 @@ def test_the_target_is_what_leads_back(process: Process) -> None:
     def right(x: Tensor, t: Tensor) -> Tensor:
         return process.target(CLEAN, NOISE, t[:, None, :, None, None])
 
-    assert window_loss(right, process, CLEAN, NOISE, T, NOISY).tolist() == [0.0]
+    assert window_loss(right, process, CLEAN, NOISE, T, NOISY[..., None, None]).tolist() == [0.0]
+
+
+def test_cells_count_by_their_weights() -> None:
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        return NOISE - CLEAN + torch.tensor([[2.0, 4.0], [1.0, 3.0]]).view(1, 1, 2, 1, 2)
+
+    weights = torch.tensor([[0.0, 1.0], [4.0, 1.0]]).view(1, 2, 1, 2)
+    loss = window_loss(predict, RectifiedFlow(), CLEAN, NOISE, T, weights)
+    assert loss.tolist() == [pytest.approx((16 + 4 * 1 + 9) / 6)]
 
 
 def test_a_sample_of_context_alone_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="noisy latent"):
-        window_loss(lambda x, t: x, RectifiedFlow(), CLEAN, NOISE, T, torch.zeros_like(NOISY))
+    with pytest.raises(ValueError, match="latent that counts"):
+        window_loss(lambda x, t: x, RectifiedFlow(), CLEAN, NOISE, T, torch.zeros(1, 2, 1, 1))

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from longvid.datasets import Clip
 from longvid.training import pixels
 from longvid.training.captions import Problem
-from longvid.training.passages import Format, Selection, select
-from longvid.training.pixels import decoded
+from longvid.training.material import Format
+from longvid.training.passages import Selection, select
 from longvid.video import source
 from tests.tiny import TinyBackend
 from tests.training.footage import captioned, look_through
@@ -27,14 +28,18 @@ def chosen(folder: Path, format: Format = TINY) -> Selection:
     return select(look_through(folder / "data", folder / "cache"), format)
 
 
+def shown(selection: Selection, workers: int):
+    return selection.shown(range(len(selection.passages)), workers)
+
+
 def test_the_frames_that_are_shown_at_the_models_times(tmp_path: Path) -> None:
     """At 30 frames a second, seen at 12; each tells its number."""
     captioned(tmp_path / "data" / "a.mp4", frames=20, fps=Fraction(30), draw=drawn)
     selection = chosen(tmp_path, Format(TinyBackend().geometry, (64, 48), Fraction(12), chunks=3))
-    (shown,) = decoded(selection, selection.passages, 1)
-    assert not isinstance(shown, Problem)
-    assert shown.shape == (8, 48, 64, 3)
-    assert list(map(which, shown)) == [0, 2, 5, 7, 10, 12, 15, 17]
+    (clip,) = shown(selection, 1)
+    assert isinstance(clip, Clip) and clip.weights is None
+    assert clip.pixels.shape == (8, 48, 64, 3)
+    assert list(map(which, clip.pixels)) == [0, 2, 5, 7, 10, 12, 15, 17]
 
 
 def test_the_picture_is_covered_and_its_middle_cut_out(tmp_path: Path) -> None:
@@ -45,21 +50,21 @@ def test_the_picture_is_covered_and_its_middle_cut_out(tmp_path: Path) -> None:
 
     captioned(tmp_path / "data" / "a.mp4", frames=8, size=(96, 16), draw=bands)
     selection = chosen(tmp_path)
-    (shown,) = decoded(selection, selection.passages, 1)
-    assert not isinstance(shown, Problem)
-    assert np.abs(shown[:, :, 2:10].astype(int) - 120).max() <= 6
-    assert np.abs(shown[:, :, 14:22].astype(int) - 200).max() <= 6
+    (clip,) = shown(selection, 1)
+    assert isinstance(clip, Clip)
+    assert np.abs(clip.pixels[:, :, 2:10].astype(int) - 120).max() <= 6
+    assert np.abs(clip.pixels[:, :, 14:22].astype(int) - 200).max() <= 6
 
 
 def test_all_passages_in_order_whatever_the_number_of_threads(tmp_path: Path) -> None:
     for index in range(3):
         captioned(tmp_path / "data" / f"{index}.mp4", frames=39 + index)
     selection = chosen(tmp_path)
-    alone = list(decoded(selection, selection.passages, 1))
+    alone = list(shown(selection, 1))
     assert len(alone) == 6
     for workers in (2, 8):
-        again = list(decoded(selection, selection.passages, workers))
-        assert all(np.array_equal(one, other) for one, other in zip(alone, again, strict=True))
+        again = list(shown(selection, workers))
+        assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(alone, again, strict=True))
 
 
 def test_a_clip_that_is_gone_or_broken_by_now_is_told(tmp_path: Path) -> None:
@@ -68,10 +73,10 @@ def test_a_clip_that_is_gone_or_broken_by_now_is_told(tmp_path: Path) -> None:
     selection = chosen(tmp_path)
     (tmp_path / "data" / "a.mp4").unlink()
     (tmp_path / "data" / "b.mp4").write_bytes(b"no clip")
-    first, second, third = decoded(selection, selection.passages, 2)
+    first, second, third = shown(selection, 2)
     assert isinstance(first, Problem) and first.reason.startswith("there is no such file")
     assert isinstance(second, Problem) and second.reason.startswith("is text, no clip")
-    assert isinstance(third, np.ndarray)
+    assert isinstance(third, Clip)
 
 
 def test_no_more_is_decoded_than_the_threads_are_ahead(
@@ -88,7 +93,7 @@ def test_no_more_is_decoded_than_the_threads_are_ahead(
         return real(clip, numbers)
 
     monkeypatch.setattr(pixels.source, "at", at)
-    ahead = decoded(selection, selection.passages, 2)
+    ahead = shown(selection, 2)
     next(ahead)
     time.sleep(0.3)
     assert len(begun) == 3

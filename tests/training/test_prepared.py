@@ -14,12 +14,14 @@ from torch import Tensor
 
 from longvid.backends import FilmSpec, Runtime
 from longvid.backends.diorama import backend as diorama
+from longvid.datasets import Clip
 from longvid.errors import LockedError, RenderError, UserError
 from longvid.locks import locked
-from longvid.training.captions import Problem
-from longvid.training.passages import Format, Selection, describe, select
-from longvid.training.pixels import decoded
-from longvid.training.prepared import Encoded, Prepared, collect, encoded
+from longvid.training.cache import Encoded, Prepared
+from longvid.training.dataset import select as select_dataset
+from longvid.training.material import Format, Material, describe
+from longvid.training.passages import Selection, select
+from longvid.training.prepared import CachedSequences, cell_weights, collect, encoded, load
 from tests.disk import Disk, Killed
 from tests.tiny import RUNTIME, SPEC, TinyBackend, TinyCodec, TinyFilm, TinyTextEncoder
 from tests.training.footage import REAL, captioned, look_through, real_clip, with_cuts
@@ -68,7 +70,7 @@ def chosen(folder: Path, format: Format = TINY, held_out: Fraction = Fraction(1,
     return select(look_through(folder / "data", folder / "scans"), format, held_out)
 
 
-def prepare(selection: Selection, film, cache: Path, workers: int = 2) -> Prepared:
+def prepare(selection: Material, film, cache: Path, workers: int = 2) -> Prepared[CachedSequences]:
     for _ in encoded(selection, film, RUNTIME, cache, workers):
         pass
     return collect(selection, film, RUNTIME, cache)
@@ -89,9 +91,9 @@ def test_latents_are_the_codecs_of_the_passages_pixels_under_their_captions(data
     sequences = prepared.training
     assert sequences.chunks == (3, 3, 3, 3, 3, 3, 3)
     assert prepared.held_out.chunks == () and prepared.problems == ()
-    for index, pixels in enumerate(decoded(selection, selection.passages, 1)):
-        assert not isinstance(pixels, Problem)
-        video = torch.from_numpy(pixels).permute(3, 0, 1, 2)[None] / 127.5 - 1
+    for index, clip in enumerate(selection.shown(range(7), 1)):
+        assert isinstance(clip, Clip)
+        video = torch.from_numpy(clip.pixels).permute(3, 0, 1, 2)[None] / 127.5 - 1
         latents = TinyCodec(False, 0).encode(video)[0].half().float()
         whole = sequences.excerpt(index, 0, 3)
         assert whole.latents.dtype == torch.float32
@@ -102,7 +104,8 @@ def test_latents_are_the_codecs_of_the_passages_pixels_under_their_captions(data
         prompts = TinyTextEncoder(torch.device("cpu"))([caption])
         assert torch.equal(whole.prompts.embeddings, prompts.embeddings)
         assert torch.equal(whole.prompts.mask, prompts.mask)
-        assert torch.equal(whole.mix, torch.ones(3, 1))
+        assert torch.equal(whole.mix, torch.ones(3, 1)) and whole.weights is None
+        assert sequences.begins(index) == (True, True, True)
         FILM.text(whole.prompts, {}, whole.mix).for_units([0, 1, 2])
 
 
@@ -257,12 +260,12 @@ def test_other_processes_and_a_resumed_training_read_the_same(data: Path) -> Non
     prepared = prepare(selection, FILM, cache)
     prepared.save(data / "data.json")
     shutil.rmtree(data / "data")
-    assert Prepared.load(data / "data.json") == prepared
+    assert load(data / "data.json") == prepared
     changed = data / "changed.json"
     changed.write_text((data / "data.json").read_text().replace('"chunk_latents": 2', '"chunk_latents": 3'))
     for path in (changed, data / "nowhere.json"):
         with pytest.raises(UserError, match="is missing or was changed; begin anew, the clips stay encoded"):
-            Prepared.load(path)
+            load(path)
 
 
 def test_another_process_fills_the_cache(data: Path) -> None:
@@ -295,7 +298,7 @@ def test_the_real_clips_for_diorama(tmp_path: Path) -> None:
     backend = diorama(None)
     film = backend.for_film(FilmSpec((96, 64), Fraction(12), 4, {}), RUNTIME)
     selection = chosen(tmp_path, Format(backend.geometry, (96, 64), Fraction(12), chunks=5))
-    assert describe(selection)[:3] == [
+    assert describe(selection, backend)[:3] == [
         "3 clips, 19.284 s in all, 4.004 s to 10 s each, with 3 captions",
         "8 scenes of 0.32 s to 5.28 s",
         "11 passages of 1 to 4 chunks at 96x64 and 12 frames a second: 9 to train on, 2 held out",
@@ -309,3 +312,47 @@ def test_the_real_clips_for_diorama(tmp_path: Path) -> None:
     text = film.text(excerpt.prompts, {}, excerpt.mix).for_units(range(4))
     times = torch.full((1, 16), 0.5)
     assert film.denoiser()(excerpt.latents[None], times, text).shape == (1, 16, 16, 8, 12)
+
+
+def test_a_datasets_chunks_have_captions_begins_and_weights_of_their_own(workplace: Path) -> None:
+    """The first chunk of an odd clip is under another caption than the two behind it."""
+    format = Format(TinyBackend(causal=True).geometry, (24, 16), Fraction(12), chunks=3)
+    film = TinyBackend(causal=True).for_film(SPEC, RUNTIME)
+    selection = select_dataset("boats", format, clips=2, held_out=Fraction(0))
+    prepared = prepare(selection, film, workplace / "cache")
+    prepared.save(workplace / "data.json")
+    sequences = load(workplace / "data.json").training
+    assert sequences == prepared.training and sequences.chunks == (3, 3)
+    assert [sequences.begins(index) for index in range(2)] == [(True, True, True), (True, False, True)]
+    for index, made in enumerate(selection.shown(range(2), 1)):
+        assert isinstance(made, Clip) and made.weights is not None
+        video = torch.from_numpy(made.pixels).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        latents = TinyCodec(True, 0).encode(video)[0].half().float()
+        whole = sequences.excerpt(index, 0, 3)
+        assert torch.equal(whole.latents, latents)
+        assert whole.weights is not None
+        weights = cell_weights(torch.from_numpy(made.weights), format.geometry, (4, 6))
+        assert torch.equal(whole.weights, weights) and set(weights.flatten().tolist()) == {1, 5}
+        part = sequences.excerpt(index, 1, 2)
+        assert part.weights is not None and torch.equal(part.weights, weights[2:])
+    encoder = TinyTextEncoder(torch.device("cpu"))
+    odd, part = sequences.excerpt(1, 0, 3), sequences.excerpt(1, 1, 2)
+    red, blue = encoder(["a red boat"]).embeddings[0], encoder(["a blue boat"]).embeddings[0]
+    rows = {
+        name: [torch.equal(each, one) for each in odd.prompts.embeddings].index(True)
+        for name, one in (("red", red), ("blue", blue))
+    }
+    assert odd.mix.shape == (3, 2)
+    assert odd.mix.argmax(1).tolist() == [rows["red"], rows["blue"], rows["blue"]]
+    assert torch.equal(part.mix, torch.ones(2, 1)) and torch.equal(part.prompts.embeddings[0], blue)
+
+
+def test_a_cell_counts_as_the_most_of_its_pixels_does() -> None:
+    """A first chunk of five frames and one of eight, of two latents each."""
+    geometry = TinyBackend(causal=True).geometry
+    pixels = torch.ones(13, 16, 24, dtype=torch.uint8)
+    pixels[2, 0, 3], pixels[5, 15, 23], pixels[9, 7, 8] = 7, 9, 4
+    expected = torch.ones(4, 4, 6)
+    expected[0, 0, 0] = expected[1, 0, 0] = 7  # frame 2 of 5 is in both halves
+    expected[2, 3, 5], expected[3, 1, 2] = 9, 4
+    assert torch.equal(cell_weights(pixels, geometry, (4, 6)), expected)

@@ -21,11 +21,12 @@ from torch import Tensor
 from longvid.errors import RenderError, UserError
 from longvid.training import checkpoints
 from longvid.training.average import Weights
+from longvid.training.distributed import accelerator
 from longvid.training.recipe import Optimizer, Recipe
 from longvid.training.sequences import InMemory
-from longvid.training.trainer import Began, Event, Saved, Stepped, Unsaved, accelerator
+from longvid.training.trainer import Averaged, Began, Event, Saved, Stepped, Unsaved
 from tests.installed import REPOSITORY
-from tests.training.lessons import RECIPE, clips, film, lesson
+from tests.training.lessons import RECIPE, clips, denoising, film, lesson
 
 ALONE = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 ROUNDING = {"rtol": 1e-4, "atol": 1e-6}
@@ -100,7 +101,7 @@ def test_a_run_that_was_killed_goes_on_to_the_bit(whole: Path, tmp_path: Path) -
 def test_a_run_that_failed_goes_on_to_the_bit(whole: Path, tmp_path: Path) -> None:
     class Failing(InMemory):
         def excerpt(self, *place: int) -> Any:
-            if failing.asked == 17 * RECIPE.batch:
+            if failing.asked == 150:
                 raise OSError("the disk went away")
             failing.asked += 1
             return super().excerpt(*place)
@@ -112,7 +113,7 @@ def test_a_run_that_failed_goes_on_to_the_bit(whole: Path, tmp_path: Path) -> No
     told: list[Event] = []
     with pytest.raises(OSError, match="went away"):
         told.extend(lesson(tmp_path, data=data))
-    assert isinstance(told[-1], Stepped) and told[-1].step == 17
+    assert isinstance(told[-1], Stepped) and 15 < told[-1].step < 30
     began, *events = lesson(tmp_path)
     assert isinstance(began, Began) and began.step == 15
     assert steps(events)[-1].elapsed_seconds > steps(events)[0].elapsed_seconds > 0
@@ -127,6 +128,30 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_bit(whole: Path, tmp_path: 
     list(lesson(tmp_path))
     assert_same(last(tmp_path), last(whole))
     assert [type(event) for event in lesson(tmp_path)] == [Began]
+
+
+def test_muon_goes_on_to_the_bit_too(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, optimizer="muon", steps=8, checkpoint_steps=4)
+    list(lesson(tmp_path / "whole", recipe))
+    asked = iter([False] * 4 + [True])
+    list(lesson(tmp_path / "parts", recipe, stopping=lambda: next(asked)))
+    began, *_ = lesson(tmp_path / "parts", recipe)
+    assert isinstance(began, Began) and began.step == 5
+    assert_same(last(tmp_path / "parts"), last(tmp_path / "whole"))
+
+
+def test_while_averaged_the_network_holds_the_average_and_the_run_does_not_feel_it(
+    whole: Path, tmp_path: Path
+) -> None:
+    objective = denoising(film())
+    held: dict[int, Weights] = {}
+    for event in lesson(tmp_path, replace(RECIPE, sample_steps=15), objective=objective):
+        if isinstance(event, Averaged):
+            held[event.step] = {name: p.clone() for name, p in objective.network.named_parameters()}
+    assert list(held) == [15, 30]
+    average = last(tmp_path)["average"]
+    assert all(torch.equal(held[30][name], average[name]) for name in average)
+    assert_same(last(tmp_path), last(whole))
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class Diorama:
     folder: Path = WEIGHTS
     name: str = NAME
     licence: str = "Apache-2.0, as longvid itself"
+    expects: str = ""
     geometry: Geometry = GEOMETRY
     downloads: tuple[Download, ...] = ()
 

@@ -92,6 +92,13 @@ class Codec(nn.Module):
         self.register_buffer("mean", torch.zeros(CHANNELS))
         self.register_buffer("std", torch.ones(CHANNELS))
 
+    def forward(self, video: Tensor, noise: Tensor, heard: int) -> tuple[Tensor, Tensor]:
+        """Training's one pass: latents of a video, and what is decoded of them behind the first ``heard``
+        once ``noise`` is added (`CodecTrainee.reconstruct`)."""
+        latents = self.encode(video)
+        noisy = latents + noise
+        return latents, self.decode(noisy[:, :, heard:], noisy[:, :, heard - 1 : heard] if heard else None)
+
     def encode(self, video: Tensor) -> Tensor:
         """Latents [b c f h w], each channel of mean 0 and deviation 1 over the world, of frames
         [b 3 4f 8h 8w] in [-1, 1]."""

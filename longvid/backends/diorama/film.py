@@ -14,9 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from longvid.backends import Carry, Lora, Prompts, Runtime
+from longvid.backends import Carry, CodecPart, Lora, Prompts, Runtime
 from longvid.backends.diorama import FILES, NAME
 from longvid.backends.diorama.codec import LATENT_FRAMES, Codec, ease
+from longvid.backends.diorama.codec_trainee import DioramaCodecTrainee
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.text import AttributeEncoder, tokenize
 from longvid.backends.diorama.trainee import DioramaTrainee
@@ -121,8 +122,29 @@ class DioramaFilm:
                 block.compile()
         return DioramaDenoiser(network.to(self.runtime.device).eval(), self.runtime.dtype)
 
-    def trainee(self) -> DioramaTrainee:
-        return DioramaTrainee(self, self._network().to(self.runtime.device).train())
+    def trainee(self, fresh: int | None = None) -> DioramaTrainee:
+        if fresh is None:
+            network = self._network()
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fresh)
+                network = empty_denoiser(self.weights)
+        return DioramaTrainee(self, network.to(self.runtime.device).train())
+
+    def codec_trainee(self, part: CodecPart, fresh: int | None = None) -> DioramaCodecTrainee:
+        network = self._codec()
+        if fresh is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fresh)
+                untrained = Codec()
+            if part == "decoder":
+                network.decoder, network.before = untrained.decoder, untrained.before
+            else:
+                network = untrained
+        network.encoder.requires_grad_(part == "codec")
+        # As its gradients come, or DDP has to turn each of them.
+        network.to(self.runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return DioramaCodecTrainee(self, network.train())
 
     def _network(self) -> Denoiser:
         """The denoiser with its weights, and what LoRAs make of them."""
@@ -133,9 +155,12 @@ class DioramaFilm:
         return network
 
     def codec(self) -> DioramaCodec:
+        return DioramaCodec(self._codec().to(self.runtime.device).eval(), self.runtime.dtype)
+
+    def _codec(self) -> Codec:
         network = Codec()
         network.load_state_dict(load_file(self.weights / "codec.safetensors"))
-        return DioramaCodec(network.to(self.runtime.device).eval(), self.runtime.dtype)
+        return network
 
 
 def empty_denoiser(weights: Path) -> Denoiser:

@@ -76,6 +76,24 @@ class Clip:
     specs: tuple[Spec, ...]
 
 
+@dataclass(frozen=True)
+class Story:
+    """One spec, or two with a transition of `blend_frames` that begins at `switch_frame`."""
+
+    specs: tuple[Spec, ...]
+    switch_frame: int
+    blend_frames: int
+
+    def spec_index(self, frame: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of the specs is in force at each frame."""
+        return np.minimum(frame >= self.switch_frame, len(self.specs) - 1).astype(np.int64)
+
+    def settled(self, frame: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether no transition is under way at each frame."""
+        blending = (frame >= self.switch_frame) & (frame < self.switch_frame + self.blend_frames)
+        return ~blending | (len(self.specs) == 1)
+
+
 def draw_spec(rng: np.random.Generator) -> Spec:
     """A random spec; half have clear weather, 70 % a camera at rest, 15 % no object."""
     spec: Spec = {name: int(rng.integers(len(values))) for name, values in VALUES.items()}
@@ -102,27 +120,31 @@ def _without_object(spec: Spec) -> Spec:
     return spec | {"shape": None, "color": None, "motion": None}
 
 
-def draw_clip(rng: np.random.Generator, chunks: int, switch_share: float) -> Clip:
-    """A random clip of `chunks` chunks; `switch_share` of them change their spec at a chunk border."""
+def draw_story(rng: np.random.Generator, chunks: int, switch_share: float) -> Story:
+    """What happens in a random clip of `chunks` chunks; `switch_share` of them change their spec at a chunk
+    border."""
     first = draw_spec(rng)
     if rng.random() >= switch_share:
-        return render((first,), 0, 1, chunks * CHUNK_FRAMES, rng)
+        return Story((first,), 0, 1)
     start = CHUNK_FRAMES * int(rng.integers(1, chunks - 1))
-    return render(
-        (first, change_spec(first, rng)), start, int(rng.choice([24, 28, 32])), chunks * CHUNK_FRAMES, rng
-    )
+    return Story((first, change_spec(first, rng)), start, int(rng.choice([24, 28, 32])))
+
+
+def draw_clip(rng: np.random.Generator, chunks: int, switch_share: float) -> Clip:
+    """A random clip of `chunks` chunks, of a random story."""
+    story = draw_story(rng, chunks, switch_share)
+    return render(story.specs, story.switch_frame, story.blend_frames, chunks * CHUNK_FRAMES, rng)
 
 
 def render(
     specs: tuple[Spec, ...], switch_frame: int, blend_frames: int, frames: int, rng: np.random.Generator
 ) -> Clip:
     """One spec, or two with a transition of `blend_frames` that begins at `switch_frame`."""
+    story = Story(specs, switch_frame, blend_frames)
     frame = np.arange(frames)
     progress = np.zeros(frames, np.float32)
     if len(specs) == 2:
         progress = _smoothstep(0, 1, ((frame - switch_frame) / blend_frames).astype(np.float32))
-    spec_index = (frame >= switch_frame).astype(np.int64) if len(specs) == 2 else np.zeros(frames, np.int64)
-    settled = (frame < switch_frame) | (frame >= switch_frame + blend_frames) | (len(specs) == 1)
 
     def share(name: str, value: int) -> Array:
         """How far this value holds at each frame, in 0..1."""
@@ -161,7 +183,7 @@ def render(
     picture = _weather(picture, frame.astype(np.float32), rain, snow, light)
     assert picture.dtype == np.float32, picture.dtype  # one stray float64 makes all of this half as fast
     pixels = (np.clip(picture, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
-    return Clip(pixels, box, spec_index, settled, specs)
+    return Clip(pixels, box, story.spec_index(frame), story.settled(frame), specs)
 
 
 def _smoothstep(low: float, high: float, x: Array) -> Array:

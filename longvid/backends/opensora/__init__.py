@@ -53,6 +53,7 @@ class OpenSora:
     random: bool = False
     name: str = NAME
     licence: str = f"{LICENCE}; the published copy of T5 v1.1, Google's under Apache-2.0, states none"
+    expects: str = ""
     geometry: Geometry = GEOMETRY
     downloads: tuple[Download, ...] = DOWNLOADS
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from longvid.backends import FilmSpec, Prompts, Runtime
+from longvid.backends import CodecPart, FilmSpec, Prompts, Runtime
 from longvid.backends.opensora import random_weights, weights
 from longvid.backends.opensora.config import TransformerSize
 from longvid.backends.opensora.denoiser import OpenSoraDenoiser, OpenSoraText
@@ -117,14 +117,24 @@ class OpenSoraFilm:
             stream_blocks(network, device)
         return OpenSoraDenoiser(network, float(self.spec.fps), self.picture, device)
 
-    def trainee(self) -> OpenSoraTrainee:
-        with torch.device("meta"):
-            network = STDiT3(self.backend.transformer_size())
-        adapted = adapting(self.spec.loras, layers(network), self.backend.name)
-        self._load(network, TRANSFORMER, self.runtime.device, adapted)
+    def trainee(self, fresh: int | None = None) -> OpenSoraTrainee:
+        if fresh is None:
+            with torch.device("meta"):
+                network = STDiT3(self.backend.transformer_size())
+            adapted = adapting(self.spec.loras, layers(network), self.backend.name)
+            self._load(network, TRANSFORMER, self.runtime.device, adapted)
+        else:
+            with torch.random.fork_rng(devices=[]):  # on the CPU, so that a seed means the same anywhere
+                torch.manual_seed(fresh)
+                network = STDiT3(self.backend.transformer_size()).to(self.runtime.device)
         network.train().requires_grad_(True)
         network.rope.requires_grad_(False)  # Published, and not trained at its own training either.
         return OpenSoraTrainee(self, network)
+
+    def codec_trainee(self, part: CodecPart, fresh: int | None = None) -> NoReturn:
+        raise UserError(
+            f"--train {part}: {self.backend.name}'s autoencoder is not trained here; train the denoiser"
+        )
 
     def codec(self) -> OpenSoraCodec | VisitingCodec:
         device = self.runtime.device

@@ -62,7 +62,7 @@ def test_loss(case: Case) -> None:
 
     target = PROCESS.target(clean, noise, t[:, None, :, None, None])
     assert torch.allclose(target[:, :, context:], recorded["target"], rtol=0, atol=1e-6)
-    losses = window_loss(predicted, PROCESS, clean, noise, t, noisy)
+    losses = window_loss(predicted, PROCESS, clean, noise, t, noisy[..., None, None])
     assert torch.allclose(losses, recorded["loss"], rtol=1e-5, atol=0)
 
 

@@ -1,0 +1,61 @@
+"""Prompts, against the embeddings of the published pipeline's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, SkyReelsV2Pipeline
+
+from longvid.backends.diffusers.text import UMT5Encoder, cleaned, tokenizer
+from longvid.errors import UserError
+from tests.backends.diffusers.tiny import WAN_VAE, tiny_umt5, write_t5_tokenizer
+
+LONG = "a red boat on a calm sea " * 4
+PROMPTS = ("a red boat on a calm sea at dawn", "  caf&amp;eacute;  \n “sea” ï¿½ Ã©", "", LONG)
+TOKENS = 20
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> UMT5Encoder:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_t5_tokenizer(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = tiny_umt5()
+    return UMT5Encoder(network.eval(), tokenizer(folder), TOKENS, torch.device("cpu"))
+
+
+def test_embeddings_are_the_pipeline_s(encoder: UMT5Encoder) -> None:
+    pipeline = SkyReelsV2Pipeline(
+        tokenizer=encoder.tokenizer,
+        text_encoder=encoder.network,
+        transformer=None,
+        vae=AutoencoderKLWan(**WAN_VAE),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+    encoded = encoder(PROMPTS)
+    assert encoded.embeddings.shape == (4, TOKENS, 16) and encoded.embeddings.dtype == torch.float32
+    for row, prompt in enumerate(PROMPTS):
+        with torch.no_grad():
+            expected, _ = pipeline.encode_prompt(prompt, max_sequence_length=TOKENS, device="cpu")
+        assert torch.equal(encoded.embeddings[row], expected[0])
+        alone = encoder([prompt])
+        assert torch.equal(alone.embeddings[0], encoded.embeddings[row])
+        assert not encoded.embeddings[row][~encoded.mask[row]].any()
+    assert encoded.mask.sum(1).tolist()[2:] == [1, TOKENS]
+    assert torch.equal(encoder.negative(LONG).embeddings[0], encoded.embeddings[3])
+
+
+def test_what_is_not_read(encoder: UMT5Encoder) -> None:
+    assert encoder.unread(PROMPTS[0]) == ""
+    rest = encoder.unread(LONG)
+    assert rest and cleaned(LONG).endswith(rest)
+    kept = cleaned(LONG).removesuffix(rest)
+    assert torch.equal(encoder([kept]).embeddings, encoder([LONG]).embeddings)
+
+
+def test_no_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no tokenizer that can be read; pull or copy it again"):
+        tokenizer(tmp_path)
