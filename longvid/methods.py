@@ -160,9 +160,10 @@ def diagonals(
                 if not moved:
                     continue
                 in_front = begin - advanced if lookahead else moved.start
-                # Calls go from the noisiest on: what is in front has not been moved in this diagonal.
-                reads = range(max(run_start, in_front), moved.stop)
-                levels = tuple(max(unit - oldest + 1, 0) for unit in reads)
+                # Calls go from the noisiest on: what is in front has not been moved in this diagonal. Of what
+                # is given, as much is seen as of what is finished.
+                reads = range(max(run_start, in_front, first - advanced), moved.stop)
+                levels = tuple(max(unit - oldest + 1, 0) if unit >= first else 0 for unit in reads)
                 yield WindowStep(
                     step=step,
                     reads=tuple(reads),

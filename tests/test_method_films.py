@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from longvid.errors import UserError
+from longvid.video import reader
 from tests.edits import BOAT, CITY, SEA, SNOW, Film, contents, copied, new, planned, render
+from tests.planning import longvid
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -52,3 +54,21 @@ def test_a_method_that_cannot_make_the_film_is_told_where_it_is_written(tmp_path
     cut: Film = {"method": "progressive:ending=discard", "shots": [BOAT, SNOW]}
     with pytest.raises(UserError, match=r"method: ending=discard is for films without cuts"):
         planned(cut)
+
+
+@pytest.mark.parametrize(
+    "method", ["fifo", "chained", "progressive:overlap=2", "progressive:overlap=0,chunk=1"]
+)
+def test_a_film_of_any_method_goes_on_from_its_own_end(tmp_path: Path, method: str) -> None:
+    """Behind all that is there, as behind a clip: nothing of it is made again."""
+    film = tmp_path / "film.mp4"
+    Path("film.yaml").write_text(
+        f"model: tiny\nmethod: {method!r}\nshots: [{{prompt: a red boat, seconds: 4}}]\n"
+    )
+    assert longvid("render", "film.yaml", "-o", film, "--device", "cpu", "-q").code == 0
+    before = [pixels.tobytes() for _, pixels in reader.frames(film)]
+    ran = longvid("extend", film, "--seconds", 2, "--prompt", "the sea", "--device", "cpu", "-q")
+    assert (ran.code, ran.out) == (0, f"{film}\n"), ran.err
+    after = [pixels.tobytes() for _, pixels in reader.frames(film)]
+    assert len(after) == len(before) + 24
+    assert after[: len(before)] == before

@@ -204,6 +204,21 @@ def test_fifo_is_its_literal_loop(runs: tuple[int, ...], n: int, f: int, lookahe
     assert [step.step for step in made.steps_in_order()] == list(range(len(expected)))
 
 
+def test_fifo_goes_on_behind_what_is_given() -> None:
+    """f = 4, n = 1: two clean latents stand in front of the first new ones, until two new ones are finished."""
+    made = walk("fifo:partitions=1", (4,), 4, 1, latents=2, given=2)
+    assert made.context_chunks == 1
+    assert levels(made)[:6] == [
+        {2: (0, None), 3: (0, None), 4: (4, 3)},
+        {2: (0, None), 3: (0, None), 4: (3, 2), 5: (4, 3)},
+        {3: (0, None), 4: (2, None), 5: (3, 2), 6: (4, 3)},
+        {2: (0, None), 3: (0, None), 4: (2, 1)},
+        {4: (1, None), 5: (2, None), 6: (3, 2), 7: (4, 3)},
+        {2: (0, None), 3: (0, None), 4: (1, 0), 5: (2, 1)},
+    ]
+    assert (made.enter, made.leave[:2]) == ((-4, -4, 0, 2), (0, 0))
+
+
 def test_fifo_costs_two_calls_a_partition_and_latent() -> None:
     for n in (1, 2, 4):
         one, more = (
