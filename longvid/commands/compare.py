@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,15 @@ from longvid.commands.render import signals
 from longvid.errors import RenderError, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from longvid.evaluation.comparison import Failed, Place, Scored
     from longvid.evaluation.standings import Standings
-    from longvid.evaluation.suite import Suite
+    from longvid.evaluation.suite import Film, Suite
+    from longvid.progress import Show
+
+TELL_SECONDS = 20.0
+"""How it stands between two films is told this often."""
 
 
 def compare(
@@ -26,7 +34,9 @@ def compare(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Left out: the suite's name, here."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Films that are made at a time, here.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=256, help="Films made at a time, which share the cores here.")
+    ] = 1,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Make them on this Ray cluster, which sees the same folders."),
@@ -40,6 +50,10 @@ def compare(
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what each method would cost, and make nothing.")
     ] = False,
+    vbench_python: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The python of an environment with vbench, as for `evaluate`."),
+    ] = None,
     rescore: Annotated[
         bool, typer.Option("--rescore", help="Measure films again that were measured before.")
     ] = False,
@@ -74,21 +88,19 @@ def compare(
             show(Noted(str(suite)))
             run = Here(environment(threads_each(jobs))) if ray is None else OnRay(ray, device)
             at_a_time = jobs if isinstance(run, Here) else run.slots
+            measuring = ["--device", device]
+            if vbench_python is not None:
+                measuring += ["--vbench-python", str(vbench_python)]
+            rendering = ["--device", device, "--dtype", dtype]
+            one = partial(comparison.make, place=place, run=run, rendering=rendering, measuring=measuring)
             scored = {} if rescore else place.known(suite.films)
-            failed = []
-            missing = [film for film in suite.films if film.name not in scored]
-            one = partial(comparison.make, place=place, run=run, device=device, dtype=dtype)
-            with closing(comparison.made(missing, one, at_a_time)) as happening:
-                for result in happening:
-                    if received:
-                        run.stop()
-                        break
-                    if isinstance(result, comparison.Scored):
-                        scored[result.film.name] = result
-                        show(Noted(f"{len(scored)} of {len(suite.films)}: {result.film.name}"))
-                    elif result is not None:
-                        failed.append(result)
-                        show(Noted(f"{result.film.name}: {result.why}", warning=True))
+
+            def stopping() -> bool:
+                if received:
+                    run.stop()
+                return bool(received)
+
+            failed = make_missing(suite, scored, one, at_a_time, place, show, stopping)
             if received:
                 there = f"{len(scored)} of {len(suite.films)} films are there"
                 show(Noted(f"stopped; {there}, and the same command goes on"))
@@ -105,6 +117,42 @@ def compare(
             f"{len(failed)} of {len(suite.films)} films could not be made; the first: {failed[0].why}; "
             "the same command tries them again"
         )
+
+
+def make_missing(
+    suite: Suite,
+    scored: dict[str, Scored],
+    one: Callable[[Film], Scored],
+    jobs: int,
+    place: Place,
+    show: Show,
+    stopping: Callable[[], bool],
+) -> list[Failed]:
+    """Make the films that ``scored`` lacks, into it, so many ``jobs`` at a time; returns those that failed.
+
+    ``stopping``: asked now and then, whether to leave it at what is there.
+    """
+    from longvid.evaluation import comparison
+    from longvid.progress import Loading, Noted
+
+    failed = []
+    missing = [film for film in suite.films if film.name not in scored]
+    chunks = sum(len(film.plan.units) for film in missing)
+    told = time.monotonic()
+    with closing(comparison.made(missing, one, jobs)) as happening:
+        for result in happening:
+            if stopping():
+                break
+            if isinstance(result, comparison.Scored):
+                scored[result.film.name] = result
+                show(Noted(f"{len(scored)} of {len(suite.films)}: {result.film.name}"))
+            elif result is not None:
+                failed.append(result)
+                show(Noted(f"{result.film.name}: {result.why}", warning=True))
+            elif time.monotonic() - told > TELL_SECONDS:
+                show(Loading(f"{place.chunks(missing):,} of {chunks:,} chunks are finished"))
+                told = time.monotonic()
+    return failed
 
 
 def tell_costs(suite: Suite) -> None:

@@ -11,10 +11,18 @@ from longvid.evaluation.clips import CLIP_SECONDS
 from longvid.evaluation.curves import at
 
 WIDTH, HEIGHT = 560, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 10, 24
 """Room around the plot, for what is written there."""
 
+COLORS = 10
+"""Of rows, ``--c0`` and so on in style.css."""
+
 Point = tuple[float, float]
+
+
+def of_row(row: int) -> str:
+    """Attributes of an element that is a row's: its number, and its colour as ``--own`` of the style."""
+    return f'data-row="{row}" style="--own: var(--c{row % COLORS})"'
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
@@ -30,7 +38,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def draw(title: str, rows: Sequence[Sequence[Band | None]]) -> str:
-    """The chart; of row i the line has the class ``line``, the band ``band``, and both the style ``--i: i``.
+    """The chart; a row's line has the class ``line``, its band ``band``, and both its number and colour.
 
     A row has a value for each clip of two seconds, or None; where one is missing, its line has a gap.
     """
@@ -56,7 +64,7 @@ def draw(title: str, rows: Sequence[Sequence[Band | None]]) -> str:
 
     parts = [*_axes(low, high, seconds, place)]
     for index, row in enumerate(rows):
-        own = f'style="--i: {index}" data-row="{index}"'
+        own = of_row(index)
         for stretch in _stretches(row):
             over = [place(at(clip), found.mean) for clip, found in stretch]
             upper = [place(at(clip), found.high) for clip, found in stretch if found.high is not None]
@@ -87,7 +95,7 @@ def whisker(cell: Band, low: float, high: float, row: int) -> str:
     if cell.low is not None and cell.high is not None:
         bar = f'<path class="line" d="{_path([(across(cell.low), 5), (across(cell.high), 5)])}"/>'
     return (
-        f'<svg class="whisker" viewBox="0 0 {width} {height}" style="--i: {row}" aria-hidden="true">'
+        f'<svg class="whisker" viewBox="0 0 {width} {height}" {of_row(row)} aria-hidden="true">'
         f'{bar}<circle class="dot" cx="{across(cell.mean):.1f}" cy="5" r="2.5"/></svg>'
     )
 

@@ -7,7 +7,7 @@ OUT/scores/NAME.json                            what `longvid evaluate` said of 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,10 @@ class Place:
     def scores(self, film: Film) -> Path:
         return self.folder / "scores" / f"{film.name}.json"
 
+    def chunks(self, films: Iterable[Film]) -> int:
+        """How many of these films' chunks are finished."""
+        return sum(len(list(self.film(film).with_suffix(".longvid").glob("chunks/*.json"))) for film in films)
+
     @property
     def votes(self) -> Path:
         return self.folder / "votes"
@@ -82,16 +86,18 @@ class Place:
         write_sealed(self.scores(scored.film), content)
 
 
-def make(film: Film, place: Place, run: Run, device: str, dtype: str) -> Scored:
-    """Render a film and measure it. Raises RenderError, with the line that the command ended on."""
+def make(film: Film, place: Place, run: Run, *, rendering: Sequence[str], measuring: Sequence[str]) -> Scored:
+    """Render a film and measure it, with further options of the two commands.
+
+    Raises RenderError, with the line that a command ended on.
+    """
     timeline, path = place.timeline(film), place.film(film)
     write(timeline, film.written())
     timeline, path = timeline.absolute(), path.absolute()  # a cluster's machines work in other folders
-    where = ("--device", device, "--dtype", dtype, "--progress", "plain")
-    rendered = run(("render", str(timeline), "--output", str(path), *where))
+    rendered = run(("render", str(timeline), "--output", str(path), "--progress", "plain", *rendering))
     if rendered.code:
         raise RenderError(rendered.last_line)
-    measured = run(("evaluate", str(path), "--json"))
+    measured = run(("evaluate", str(path), "--json", *measuring))
     if measured.code:
         raise RenderError(measured.last_line)
     values = {**json.loads(measured.out)["films"][0], "film": f"films/{path.name}"}

@@ -81,10 +81,7 @@ def index(suite: Suite, scored: Sequence[Scored], found: Standings) -> str:
 
 
 def _legend(number: int, name: str) -> str:
-    return (
-        f'<button type="button" aria-pressed="true" data-row="{number}" style="--i: {number}">'
-        f"<i></i>{escape(name)}</button>"
-    )
+    return f'<button type="button" aria-pressed="true" {chart.of_row(number)}><i></i>{escape(name)}</button>'
 
 
 def _table(title: str, metrics: Sequence[Metric], found: Standings) -> str:
@@ -99,7 +96,7 @@ def _table(title: str, metrics: Sequence[Metric], found: Standings) -> str:
         steps = "" if row.steps is None else f", {row.steps} steps"
         how = f"<small>{escape(row.method + steps)}</small>" if row.name != row.method else ""
         rows.append(
-            f'<tr data-row="{number}" style="--i: {number}"><th scope="row"><span><i></i>{escape(row.name)}'
+            f'<tr {chart.of_row(number)}><th scope="row"><span><i></i>{escape(row.name)}'
             f"</span>{how}</th><td>{row.films}</td>{cells}</tr>"
         )
     return (
@@ -150,7 +147,7 @@ def _strip(name: str, one: Scored) -> str:
     told = "" if scenes is None else f"<small>{scenes} scene{'s' * (scenes != 1)}</small>"
     row = one.film.variant
     return (
-        f'<figure class="strip" data-row="{row}" style="--i: {row}"><figcaption><i></i>{escape(name)}{told}'
+        f'<figure class="strip" {chart.of_row(row)}><figcaption><i></i>{escape(name)}{told}'
         f'</figcaption><a href="{escape(one.values["film"])}"><img loading="lazy" src="{sheet_of(one)}" '
         f'alt="{STILLS} frames of the film by {escape(name)}"></a></figure>'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -109,11 +110,14 @@ class OnRay:
             raise UserError("--ray: Ray is not installed: pip install 'longvid[distributed]'") from error
         _check_answers(address)
         ray: Any = import_module("ray")
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"--ray {address}: no cluster answers: {said}") from error
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray's own ends the process where it stands
         has = ray.cluster_resources()
         cards = 0 if device == "cpu" else int(has.get("GPU", 0))
         self.slots: int = max(1, cards or int(has.get("CPU", 1)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from longvid.evaluation.band import Band, band, bands
 from longvid.evaluation.comparison import Scored
 from longvid.evaluation.suite import Suite
-from longvid.evaluation.table import METRICS, Metric
+from longvid.evaluation.table import METRICS, WITH_WEIGHTS, Metric
 from longvid.evaluation.votes import QUESTIONS, Vote, shares
 
 if TYPE_CHECKING:
@@ -20,22 +20,28 @@ FIRST, SLOPES = "Films", "Slope over a film"
 TITLES = {
     "drift": "Drift, from the start of a film to its end",
     "drift_per_minute": SLOPES,
+    "evaluations_per_second": "Cost",
+    "compute_seconds_per_second": "Cost",
+    "vbench": "VBench",
     "viewers": "Duels won",
 }
 """Of the tables, by what the keys of their metrics begin with; all others are in the FIRST one."""
+LEAST_PAIRS = 6
+"""Below which no difference is sure: even coins fall all alike as often as 1 time in 16."""
 NAME_COLUMNS, METRIC_COLUMNS = 24, 18
 """Of a terminal."""
 DUELS = tuple(
     Metric(f"viewers.{question}", said, "share of duels, ties by half", "higher", 2)
     for question, said in QUESTIONS.items()
 )
+MEASURED = (*METRICS, *WITH_WEIGHTS)
 
 
 @dataclass(frozen=True)
 class Cell:
     """A row's value. ``differs``: whether it is sure to differ from the first row's: whether the band of the
-    differences, film by film of one prompt and seed, leaves out 0. None for the first row, and where no two
-    such films are there."""
+    differences, film by film of one prompt and seed, leaves out 0. None for the first row, and where fewer
+    than LEAST_PAIRS such pairs are there."""
 
     band: Band
     differs: bool | None = None
@@ -67,14 +73,14 @@ def standings(suite: Suite, scored: Sequence[Scored], votes: Sequence[Vote]) -> 
     by_variant = [[one for one in scored if one.film.variant == i] for i in range(len(suite.variants))]
     rows = []
     for index, (variant, films) in enumerate(zip(suite.variants, by_variant, strict=True)):
-        cells = {metric.key: _cell(metric, films, by_variant[0] if index else ()) for metric in METRICS}
+        cells = {metric.key: _cell(metric, films, by_variant[0] if index else ()) for metric in MEASURED}
         for question, metric in zip(QUESTIONS, DUELS, strict=True):
             won = band(shares(votes, index, question))
             cells[metric.key] = None if won is None else Cell(won)
         known = {key: cell for key, cell in cells.items() if cell is not None}
         rows.append(Row(variant.name, variant.method, variant.steps, len(films), known, _curves(films)))
     tables: dict[str, list[Metric]] = {}
-    for metric in (*METRICS, *DUELS):
+    for metric in (*MEASURED, *DUELS):
         if any(metric.key in row.cells for row in rows):
             tables.setdefault(TITLES.get(metric.key.split(".")[0], FIRST), []).append(metric)
     return Standings(tuple(rows), tables)
@@ -96,7 +102,7 @@ def _cell(metric: Metric, films: Sequence[Scored], first: Sequence[Scored]) -> C
         here, there = values.get((one.film.prompt, one.film.seed)), value(metric, one)
         if here is not None and there is not None:
             paired.append(here - there)
-    apart = band(paired)
+    apart = band(paired) if len(paired) >= LEAST_PAIRS else None
     if apart is None or apart.low is None or apart.high is None:
         return Cell(found)
     return Cell(found, differs=apart.low > 0 or apart.high < 0)
@@ -175,7 +181,8 @@ def note(found: Standings) -> str:
     """How the tables are to be read."""
     return (
         "Means over films, and between which values 95 % of the means of resampled films lie (bootstrap). "
-        f"A star: film by film, the difference from {found.rows[0].name} is that sure not to be 0."
+        f"A star: film by film, {LEAST_PAIRS} of them or more, the difference from {found.rows[0].name} "
+        "is that sure not to be 0."
     )
 
 

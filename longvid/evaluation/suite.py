@@ -230,9 +230,9 @@ def _variants(written: Written, source: Source) -> list[Variant]:
             raise source.error(("methods", index), str(error)) from error
         all_steps: Sequence[int | None] = [row.steps] if row.steps else written.steps or [None]
         for steps in all_steps:
-            told = row.steps is not None or len(all_steps) > 1
             name = row.name or method
-            name = f"{name}, {steps} steps" if told and (len(all_steps) > 1 or not row.name) else name
+            if len(all_steps) > 1 or (row.steps and not row.name):
+                name = f"{name}, {steps} steps"
             if name in found:
                 raise source.error(("methods", index), f"{name} is there twice; leave one out or `name` it")
             found[name] = Variant(name, method, steps)
@@ -253,7 +253,8 @@ def _story(
         loaded = timelines.load(file)
         content, place = dict(loaded.data), loaded.source
         content.pop("output", None)  # what is compared is the film alone
-        content |= {"model": data["model"]} if "model" in data else {}
+        if "model" in data:
+            content["model"] = _whole({"model": data["model"]}, source.folder)["model"]
     else:
         content = {key: data[key] for key in FILM_KEYS if key in data}
         if prompt.shots is not None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from longvid.document import show
 from longvid.errors import UserError
 from longvid.evaluation.suite import Film, Suite
-from longvid.files import digest, write_sealed
+from longvid.files import digest, read_sealed, write_sealed
 
 Choice = Literal["left", "right", "same"]
 QUESTIONS = {
@@ -91,7 +91,9 @@ def gather(files: Sequence[Path], folder: Path, suite: Suite) -> list[Vote]:
     names = {film.name for film in suite.films}
     counted: dict[str, Vote] = {}
     for path in sorted(folder.glob("*.json")):
-        content = json.loads(path.read_bytes())
+        content = read_sealed(path)
+        if content is None:
+            raise UserError(f"{path}: is damaged; remove it, and give its votes again with --votes")
         if {vote[side] for vote in content["votes"] for side in ("left", "right")} <= names:
             counted |= {vote.id: vote for vote in read(path, suite)}
     return list(counted.values())

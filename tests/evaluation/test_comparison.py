@@ -26,7 +26,7 @@ def test_a_film_is_rendered_and_measured_once():
     film = suite().films[0]
     place = Place(Path("out"))
     place.make()
-    one = make(film, place, here, "cpu", "auto")
+    one = make(film, place, here, rendering=["--device", "cpu"], measuring=[])
     assert place.film(film).is_file()
     assert (one.values["film"], one.values["frames"]) == (f"films/{film.name}.mp4", 36)
     assert one.values["evaluations_per_second"] == pytest.approx(film.plan.evaluations / 3)
@@ -54,14 +54,14 @@ def test_what_a_command_ends_on_is_why_a_film_failed():
     film = suite(TWO_BY_TWO).films[0]
     place = Place(Path("out"))
     place.make()
-    with pytest.raises(RenderError, match=r"^--device: there is no such device$"):
-        make(
-            film,
-            place,
-            lambda arguments: Ran(2, "", "x\nerror: --device: there is no such device\n"),
-            "x",
-            "y",
-        )
+    for command in ("render", "evaluate"):
+
+        def run(arguments: Sequence[str], failing: str = command) -> Ran:
+            assert arguments[-1] == f"--for-{arguments[0]}"
+            return Ran(2, "", f"x\nerror: {failing}: no\n") if arguments[0] == failing else Ran(0, "", "")
+
+        with pytest.raises(RenderError, match=rf"^{command}: no$"):
+            make(film, place, run, rendering=["--for-render"], measuring=["--for-evaluate"])
     assert not list(place.folder.glob("scores/*"))
 
 

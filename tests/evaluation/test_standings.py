@@ -14,21 +14,22 @@ pytestmark = pytest.mark.usefixtures("workplace")
 
 FLICKER = next(metric for metric in METRICS if metric.key == "flicker")
 # By prompt and seed: progressive, replace.
-PAIRS = [(0.90, 0.80), (0.92, 0.82), (0.94, 0.85), (0.96, 0.85)]
+PAIRS = [(0.90, 0.80), (0.92, 0.82), (0.94, 0.85), (0.96, 0.85), (0.92, 0.82), (0.94, 0.84)]
+THREE_SEEDS = TWO_BY_TWO.replace("[1, 2]", "[1, 2, 3]")
 
 
-def flickers():
-    return scored(suite(), *({"flicker": value} for pair in PAIRS for value in pair))
+def flickers(pairs=PAIRS):
+    return scored(suite(THREE_SEEDS), *({"flicker": value} for pair in pairs for value in pair))
 
 
 def test_a_row_is_the_mean_over_its_films_with_its_band():
-    found = standings(suite(), flickers(), [])
+    found = standings(suite(THREE_SEEDS), flickers(), [])
     assert [(row.name, row.method, row.films) for row in found.rows] == [
-        ("progressive", "progressive", 4),
-        ("replace", "replace", 4),
+        ("progressive", "progressive", 6),
+        ("replace", "replace", 6),
     ]
     first, second = (row.cells["flicker"] for row in found.rows)
-    assert first.band == band([0.90, 0.92, 0.94, 0.96])
+    assert first.band == band([0.90, 0.92, 0.94, 0.96, 0.92, 0.94])
     assert first.band.mean == pytest.approx(0.93)
     assert second.band.mean == pytest.approx(0.83)
     assert {title: [metric.key for metric in metrics] for title, metrics in found.tables.items()} == {
@@ -36,16 +37,21 @@ def test_a_row_is_the_mean_over_its_films_with_its_band():
     }
 
 
+WIDE = [(0.1, 0.11), (0.3, 0.31), (0.5, 0.51), (0.6, 0.61), (0.7, 0.71), (0.9, 0.91)]
+
+
 def test_a_difference_is_sure_by_pairs_even_where_the_bands_overlap():
-    wide = [(0.1, 0.11), (0.3, 0.31), (0.6, 0.61), (0.9, 0.91)]
-    read = suite()
-    found = standings(read, scored(read, *({"flicker": v} for pair in wide for v in pair)), [])
+    found = standings(suite(THREE_SEEDS), flickers(WIDE), [])
     first, second = (row.cells["flicker"] for row in found.rows)
     assert (first.differs, second.differs) == (None, True)
     assert second.band.low < first.band.mean < second.band.high
-    both_ways = [(0.1, 0.11), (0.3, 0.29), (0.6, 0.61), (0.9, 0.89)]
-    found = standings(read, scored(read, *({"flicker": v} for pair in both_ways for v in pair)), [])
-    assert found.rows[1].cells["flicker"].differs is False
+    both_ways = [(one, 2 * one - other) if i % 2 else (one, other) for i, (one, other) in enumerate(WIDE)]
+    assert standings(suite(THREE_SEEDS), flickers(both_ways), []).rows[1].cells["flicker"].differs is False
+
+
+def test_of_few_films_no_difference_is_sure():
+    found = standings(suite(THREE_SEEDS), flickers(WIDE[:5]), [])
+    assert found.rows[1].cells["flicker"].differs is None
 
 
 def test_films_that_are_missing_are_counted_and_make_no_difference_sure():
@@ -89,7 +95,7 @@ def test_votes_are_a_table_of_their_own():
 
 
 def test_tables_as_text():
-    read = suite()
+    read = suite(THREE_SEEDS)
     found = standings(read, flickers(), [])
     sure = found.rows[0].cells["flicker"].band
     low, high = f"{sure.low:.4f}", f"{sure.high:.4f}"
@@ -97,15 +103,15 @@ def test_tables_as_text():
     assert text.startswith(
         "# Boats & <seas>\n\n## Films\n\n| method | films | temporal flicker, (255 - m) / 255"
     )
-    assert f"| progressive | 4 | 0.9300 ({low} to {high}) |" in text
-    assert "| replace | 4 | 0.8300* (" in text
+    assert f"| progressive | 6 | 0.9300 ({low} to {high}) |" in text
+    assert "| replace | 6 | 0.8300* (" in text
     content = json.loads(to_json(read, found))
     assert content["rows"][1]["values"]["flicker"]["differs_from_first"] is True
     assert content["rows"][0]["values"]["flicker"] == {
         "mean": pytest.approx(0.93),
         "low": sure.low,
         "high": sure.high,
-        "films": 4,
+        "films": 6,
         "differs_from_first": None,
     }
 
@@ -114,8 +120,8 @@ def test_a_terminal_gets_as_many_columns_as_fit():
     assert [len(some) for some in to_fit(METRICS[:5], 80)] == [2, 2, 1]
     assert [len(some) for some in to_fit(METRICS[:5], 10)] == [1] * 5
     console = Console(width=80, record=True, file=io.StringIO())
-    found = standings(suite(), flickers(), [])
+    found = standings(suite(THREE_SEEDS), flickers(), [])
     console.print(to_rich("Films", [FLICKER], found.rows))
     said = console.export_text().splitlines()
     assert max(map(len, said)) <= 80
-    assert any(line.split() == ["replace", "4", "0.8300*"] for line in said)
+    assert any(line.split() == ["replace", "6", "0.8300*"] for line in said)

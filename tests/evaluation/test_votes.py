@@ -58,6 +58,16 @@ def test_votes_that_were_given_stay_and_count_once():
     assert gather([], Path("kept"), longer) == [], "the suite's films are others now"
 
 
+def test_kept_votes_that_are_damaged_are_said():
+    Path("kept").mkdir()
+    one, other = suite().films[:2]
+    gather([saved(vote(one, other))], Path("kept"), suite())
+    [path] = Path("kept").iterdir()
+    path.write_text(path.read_text().replace("left", "rite"))
+    with pytest.raises(UserError, match=rf"^{path}: is damaged; remove it, and give its votes again"):
+        gather([], Path("kept"), suite())
+
+
 def test_what_is_wrong_is_said_in_one_line():
     films = suite().films
     wrong = {
