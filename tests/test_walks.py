@@ -205,7 +205,7 @@ def test_fifo_is_its_literal_loop(runs: tuple[int, ...], n: int, f: int, lookahe
 
 
 def test_fifo_goes_on_behind_what_is_given() -> None:
-    """f = 4, n = 1: two clean latents stand in front of the first new ones until two new ones are finished."""
+    """f = 4, n = 1: two clean latents stand in front of the first new ones, till two of those are done."""
     made = walk("fifo:partitions=1", (4,), 4, 1, latents=2, given=2)
     assert made.context_chunks == 1
     assert levels(made)[:6] == [
