@@ -21,6 +21,7 @@ BUDGET_SECONDS = {
     "tests/benchmarks": 30,
     "tests/commands": 120,
     "tests/editing": 40,
+    "tests/evaluation": 30,
     "tests/extending": 120,
     "tests/schedules": 20,
     "tests/training": 120,

@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("video", "backends.*"),
     ("editing",),
     ("joining", "takes", "cleaning", "verifying", "finishing", "clips", "extending", "reports", "rendering"),
+    ("evaluation",),
     ("training",),
     ("benchmarks",),
     ("commands",),
