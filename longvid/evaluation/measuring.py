@@ -14,6 +14,8 @@ from longvid.errors import UserError
 from longvid.evaluation import frames, vbench, weights
 from longvid.evaluation.clips import CLIP_SECONDS
 from longvid.evaluation.features import Embed, efficientnet, finds_features
+from longvid.evaluation.following import can_judge, following
+from longvid.evaluation.judge import Judge
 from longvid.evaluation.motion import finds_flow
 from longvid.evaluation.networks import Clip, VideoMae
 from longvid.evaluation.provenance import Provenance, provenance
@@ -118,6 +120,11 @@ def measure(
         progress=tell,
     )
     prompts = list(dict.fromkeys(shot.prompt for shot in made.shots if shot.prompt))
+    followed = None
+    if can_judge(found.metadata.get("model"), found.size, found.fps, made.shots):
+        progress(f"{found.path}: the judge looks at it")
+        again, _, _ = _shown(found, made, None if encoded else device)
+        followed = following(again, made.shots, found.fps, Judge.load())
     texts = dict(zip(prompts, by.clip.texts(prompts), strict=True)) if by.clip and prompts else {}
     judged = None
     if by.vbench is not None:
@@ -142,6 +149,7 @@ def measure(
             for shot in made.shots
         ],
         **as_json(score(signals, made, texts), found.fps),
+        "follows": followed,
         "vbench": judged,
         "notes": [*made.notes, *notes, *found.notes, *_doubts(signals, made, where)],
     }

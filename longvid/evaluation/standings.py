@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from longvid.evaluation.band import Band, band, bands
 from longvid.evaluation.comparison import Scored
 from longvid.evaluation.suite import Suite
-from longvid.evaluation.table import METRICS, WITH_WEIGHTS, Metric
+from longvid.evaluation.table import EVERY, Metric
 from longvid.evaluation.votes import QUESTIONS, Vote, shares
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ TITLES = {
     "drift_per_minute": SLOPES,
     "evaluations_per_second": "Cost",
     "compute_seconds_per_second": "Cost",
+    "follows": "What its prompt states, as diorama's judge sees it",
     "vbench": "VBench",
     "viewers": "Duels won",
 }
@@ -34,7 +35,6 @@ DUELS = tuple(
     Metric(f"viewers.{question}", said, "share of duels, ties by half", "higher", 2)
     for question, said in QUESTIONS.items()
 )
-MEASURED = (*METRICS, *WITH_WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def standings(suite: Suite, scored: Sequence[Scored], votes: Sequence[Vote]) -> 
     by_variant = [[one for one in scored if one.film.variant == i] for i in range(len(suite.variants))]
     rows = []
     for index, (variant, films) in enumerate(zip(suite.variants, by_variant, strict=True)):
-        cells = {metric.key: _cell(metric, films, by_variant[0] if index else ()) for metric in MEASURED}
+        cells = {metric.key: _cell(metric, films, by_variant[0] if index else ()) for metric in EVERY}
         for question, metric in zip(QUESTIONS, DUELS, strict=True):
             won = band(shares(votes, index, question))
             cells[metric.key] = None if won is None else Cell(won)
         known = {key: cell for key, cell in cells.items() if cell is not None}
         rows.append(Row(variant.name, variant.method, variant.steps, len(films), known, _curves(films)))
     tables: dict[str, list[Metric]] = {}
-    for metric in (*MEASURED, *DUELS):
+    for metric in (*EVERY, *DUELS):
         if any(metric.key in row.cells for row in rows):
             tables.setdefault(TITLES.get(metric.key.split(".")[0], FIRST), []).append(metric)
     return Standings(tuple(rows), tables)

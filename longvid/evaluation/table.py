@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longvid.evaluation.appearance import UNITS
 from longvid.evaluation.band import Band, band
+from longvid.evaluation.judge import accuracy
 from longvid.evaluation.vbench import DIMENSIONS
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ METRICS = (
     Metric("evaluations_per_second", "evaluations", "a second of film", "lower", 1),
     Metric("compute_seconds_per_second", "computing", "s a second of film", "lower"),
 )
+JUDGED = (
+    Metric("follows.score", "prompt followed, as the judge sees it", "share of what it states", "1"),
+    *(
+        Metric(f"follows.{name}", f"{name} followed; the judge is right on {right:.3f}", "share", "1")
+        for name, right in accuracy().decoded.items()
+    ),
+)
+"""Of diorama's films; left out of tables where there is none."""
 WITH_WEIGHTS = (
     Metric("clip_score", "CLIP, the shot's own prompt", "100 cos", "higher", 2),
     Metric("clip_margin", "CLIP, over the last shot's", "100 cos", "higher", 2),
@@ -61,11 +70,12 @@ WITH_WEIGHTS = (
     ),
 )
 """What takes downloaded weights; left out of tables where no film has it."""
+EVERY = (*METRICS, *JUDGED, *WITH_WEIGHTS)
 
 
 def units() -> dict[str, str]:
     """Unit of each value, by its key."""
-    return {metric.key: metric.unit for metric in (*METRICS, *WITH_WEIGHTS)}
+    return {metric.key: metric.unit for metric in EVERY}
 
 
 def table(names: Sequence[str], films: Sequence[Mapping[str, Any]]) -> Table:
@@ -82,9 +92,9 @@ def table(names: Sequence[str], films: Sequence[Mapping[str, Any]]) -> Table:
         made.add_column(name, justify="right", overflow="fold")
     if len(films) > 1:
         made.add_column("mean (95 %)", justify="right")
-    for metric in (*METRICS, *WITH_WEIGHTS):
+    for metric in EVERY:
         values = [metric.of(film) for film in films]
-        if metric.key.startswith("drift_per_minute") or (metric in WITH_WEIGHTS and not any_of(values)):
+        if metric.key.startswith("drift_per_minute") or (metric not in METRICS and not any_of(values)):
             continue
         cells = [_said(value, metric.digits) for value in values]
         if len(films) > 1:

@@ -113,3 +113,31 @@ def test_unknown_words_are_named_once_in_order() -> None:
         "straße",
         "🦄",
     ]
+
+
+def test_a_prompt_is_read_as_it_was_composed() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        for text, said in (captions.compose(world.draw_spec(rng), rng), captions.fragment(rng)):
+            assert captions.stated(text) == said, text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("", {}),
+        ("A RED boat, on the Sea!", {"shape": "boat", "color": "red", "scene": "sea"}),
+        ("boat over blue waves", {"shape": "boat", "scene": "sea"}),
+        ("a blue boat over the waves", {"shape": "boat", "color": "blue", "scene": "sea"}),
+        ("a kite not moving", {"shape": "kite", "motion": "still"}),
+        ("a moving kite, hand-painted, soft light", {"shape": "kite"}),
+        ("a city, dark rainy night", {"scene": "city", "time": "night"}),
+        ("a boat and a kite, both red", {"color": "red"}),
+        ("the sea by day, or at night", {"scene": "sea"}),
+    ],
+)
+def test_a_prompt_of_a_persons_own_states_what_its_words_mean_alone(
+    prompt: str, said: dict[str, str]
+) -> None:
+    values = {name: list(known).index(said[name]) for name, known in captions.VALUES.items() if name in said}
+    assert captions.stated(prompt) == dict.fromkeys(captions.VALUES) | values

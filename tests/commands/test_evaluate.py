@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from longvid.evaluation import measuring
-from longvid.evaluation.table import METRICS, WITH_WEIGHTS
+from longvid.evaluation.table import EVERY, JUDGED, METRICS, WITH_WEIGHTS
 from tests.evaluation.pictures import levels, panning, texture, write
 from tests.evaluation.test_provenance import FILM, rendered
 from tests.planning import longvid
@@ -32,7 +32,7 @@ def test_json_has_an_object_a_film_and_every_unit() -> None:
     assert [shot["start_seconds"] for shot in own["shots"]] == [0, 2, 3.75]
     assert len(own["curves"]["consistency"]) == 2
     assert values["fd_effnet"] is None
-    assert set(values["units"]) == {metric.key for metric in (*METRICS, *WITH_WEIGHTS)}
+    assert set(values["units"]) == {metric.key for metric in EVERY}
     for metric in METRICS:
         assert metric.of(own) is None or np.isfinite(metric.of(own))
 
@@ -49,7 +49,7 @@ def test_a_table_names_each_metric_with_its_unit(monkeypatch: pytest.MonkeyPatch
     for metric in METRICS:
         if not metric.key.startswith("drift_per_minute"):
             assert metric.unit in rows[metric.name], metric
-    assert not any(metric.name in ran.out for metric in WITH_WEIGHTS)
+    assert not any(metric.name in ran.out for metric in (*JUDGED, *WITH_WEIGHTS))
     assert rows["scenes"].split() == ["scenes", "count", "1", "1", "1", "1.0", "(1.0", "to", "1.0)"]
     assert rows["seam ratio"].split() == ["seam", "ratio", "ratio", "1", "-", "-", "-"]
     assert "a.mp4: neither its shots nor its chunks are known; it is taken as one shot" in ran.out

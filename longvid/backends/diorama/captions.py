@@ -7,6 +7,7 @@ it leaves out is mostly clear weather, a camera at rest and, if no object is nam
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -178,3 +179,44 @@ WORD_IDS = _known()
 def unknown_words(prompt: str) -> list[str]:
     """Words that no caption holds, in order, each once."""
     return list(dict.fromkeys(w for w in words(prompt) if w not in WORD_IDS))
+
+
+def stated(prompt: str) -> Spec:
+    """What a prompt asks for: the value of each attribute, None where it names none, or several.
+
+    Read by the longest of the phrases above that stands at a place; else by a word that ends phrases of one
+    value and is in no other's, such as "sea". Order, style and unknown words do not matter.
+    """
+    said, named = words(prompt), {name: set[int]() for name in VALUES}
+    phrases, longest = _meanings(), max(map(len, _meanings()))
+    first = 0
+    while first < len(said):
+        lengths = range(min(longest, len(said) - first), 0, -1)
+        found = next((n for n in lengths if tuple(said[first : first + n]) in phrases), 0)
+        if found:
+            name, value = phrases[tuple(said[first : first + found])]
+            named[name].add(value)
+        first += found or 1
+    return {name: next(iter(values)) if len(values) == 1 else None for name, values in named.items()}
+
+
+@cache
+def _meanings() -> dict[tuple[str, ...], tuple[str, int]]:
+    """Attribute and value of every phrase, by its words, and of the last words that tell as much alone."""
+    whole = {
+        tuple(words(phrase)): (name, value)
+        for name, values in VALUES.items()
+        for value, phrases in enumerate(values.values())
+        for phrase in phrases
+    }
+    silent = {word for phrase in (*STARTS, *FILLERS) for word in words(phrase)}
+    meant: dict[str, set[tuple[str, int]]] = {}
+    for phrase, meaning in whole.items():
+        for word in phrase:
+            meant.setdefault(word, set()).add(meaning)
+    last = {
+        phrase[-1:]: meaning
+        for phrase, meaning in whole.items()
+        if len(meant[phrase[-1]]) == 1 and phrase[-1] not in silent
+    }
+    return last | whole
