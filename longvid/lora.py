@@ -36,7 +36,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 MAX_CONFIG_BYTES = 1_000_000
 
-PREFIXES = ("base_model.model.", "diffusion_model.", "transformer.")
+PREFIXES = ("base_model.model.", "diffusion_model.", "transformer.", "unet.")
 """Of every name: what peft, and those who train for one kind of network, put in front of a layer's."""
 PART = re.compile(r"(?P<layer>.+)\.(?:lora_(?P<side>A|B|down|up)(?:\.default)?\.weight|(?P<alpha>alpha))")
 COUNTS = ("peft_type", "r", "lora_alpha", "use_rslora", "alpha_pattern")

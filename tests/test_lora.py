@@ -110,7 +110,7 @@ def test_the_scale_is_as_peft_has_it(folder: Path, config: dict[str, object], sc
     assert read(write_lora(folder / "a", SIZES, **config)).parts["blocks.0.qkv"].scale == scale
 
 
-@pytest.mark.parametrize("prefix", ["", PEFT, "transformer.", "diffusion_model."])
+@pytest.mark.parametrize("prefix", ["", PEFT, "transformer.", "diffusion_model.", "unet."])
 @pytest.mark.parametrize("sides", [("lora_A", "lora_B"), ("lora_down", "lora_up")])
 def test_one_file_under_other_names(folder: Path, prefix: str, sides: tuple[str, str]) -> None:
     tensors = pair("out", 3, 5)

@@ -63,7 +63,8 @@ def plan(
     cost = measurements.estimate(made)
     card = next(iter(cards()), None)
     # A card computes in two bytes a number (bfloat16 or float16), a CPU may in four.
-    memory = Memory(card, tuple(choice.backend.rungs(made.spec, value_bytes=2 if card else 4)))
+    on_card, on_cpu = (choice.backend.rungs(made.spec, value_bytes=count) for count in (2, 4))
+    memory = Memory(card, tuple(on_card), on_cpu[0])
     kept = kept_chunks(file, made, choice.backend)
     if as_json:
         typer.echo(json.dumps(report(made, cost, memory, kept), ensure_ascii=False, indent=2))
@@ -134,17 +135,18 @@ def kept_chunks(file: Path, made: RenderPlan, backend: Backend) -> tuple[int, in
 
 @dataclass(frozen=True)
 class Memory:
-    """The first card here, if any, and the ways to hold the model in it."""
+    """The first card here, if any, the ways to hold the model in one, and the way on the CPU."""
 
     card: Card | None
     rungs: tuple[Rung, ...]
+    on_cpu: Rung
 
     @property
     def chosen(self) -> Rung:
         """The one that a render would begin with."""
         from longvid.memory import first_fitting
 
-        return self.rungs[first_fitting(self.rungs, self.card.free_bytes) if self.card else 0]
+        return self.rungs[first_fitting(self.rungs, self.card.free_bytes)] if self.card else self.on_cpu
 
 
 def report(

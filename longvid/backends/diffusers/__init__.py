@@ -94,12 +94,16 @@ class Diffusers:
         return {**said, "_class_name": wanted} if wanted else said
 
     def flow_shift(self, options: Mapping[str, Any]) -> float | None:
-        """The option's, else the folder's scheduler's, else the model's."""
+        """The option's, else the folder's scheduler's, else the model's.
+
+        A scheduler that is written without one has 1, which so means nothing: that of SkyReels-V2 was
+        converted like this, and its shift is told on its page.
+        """
         if self.model.flow_shift is None:
             return None
-        said = self.config(SCHEDULER)
-        published = said.get("flow_shift", self.model.flow_shift)
-        return float(options.get("flow_shift", published))
+        said = self.config(SCHEDULER).get("flow_shift")
+        own = said if isinstance(said, int | float) and said != 1 else self.model.flow_shift
+        return float(options.get("flow_shift", own))
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         known = () if self.model.flow_shift is None else ("flow_shift",)

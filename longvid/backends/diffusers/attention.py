@@ -105,11 +105,21 @@ class ByFrame:
         **named: Any,
     ) -> Tensor:
         """hidden_states [b (f s) d] or [(b f) s d]; attention_mask [b 1 (p n)], added to the scores."""
-
         heard = encoder_hidden_states
-        if not isinstance(heard, Heard):
-            attended: Tensor = self.plain(attn, hidden_states, heard, attention_mask, *others, **named)
-            return attended
+        attend = self._by_frame if isinstance(heard, Heard) else self.plain
+        attended: Tensor = attend(attn, hidden_states, heard, attention_mask, *others, **named)
+        return attended
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # or every place of a switch would be compiled
+    def _by_frame(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        heard: Heard,
+        attention_mask: Tensor | None,
+        *others: Any,
+        **named: Any,
+    ) -> Tensor:
         samples, count = len(heard.runs), sum(run.frames for run in heard.runs[0])
         frames = hidden_states.reshape(samples, count, -1, hidden_states.shape[-1])
         # A UNet repeats a sample's tokens for each of its frames.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +36,8 @@ class Family:
     ``tokens``: the longest prompt's. ``blocks``: the network's repeated parts. ``lora_targets``: see
     `Trainee`. ``reads``: the blocks whose ``attn2`` hears the prompt (`attention.FrameAttention`); None for a
     network that takes one text a sample (`guidance.per_prompt`). ``prepare``: called once with the network,
-    weights loaded or not.
+    weights loaded or not. ``original``: what parts of layers' names are in the model's original code, for
+    which LoRAs are published too: the first that a name has counts.
     """
 
     process: Callable[[Config], Process]
@@ -49,3 +50,4 @@ class Family:
     lora_targets: tuple[str, ...]
     reads: Callable[[nn.Module], Sequence[nn.Module]] | None = None
     prepare: Callable[[nn.Module], None] = lambda network: None
+    original: Mapping[str, str] = field(default_factory=dict)

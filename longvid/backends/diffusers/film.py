@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from longvid.backends import CodecPart, Denoiser, FilmSpec, Process, Prompts, Runtime, TextEncoder, VideoCodec
+from longvid.backends.checkpoints import fingerprint
 from longvid.backends.diffusers import loading
 from longvid.backends.diffusers.attention import FrameAttention
 from longvid.backends.diffusers.family import Family
 from longvid.backends.diffusers.folder import save
 from longvid.backends.diffusers.memory import holding
 from longvid.backends.diffusers.published import SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, FamilyName
-from longvid.backends.opensora import weights
-from longvid.backends.opensora.random_weights import RandomEncoder
+from longvid.backends.random_weights import RandomEncoder
 from longvid.errors import UserError
 from longvid.guidance import PromptText, per_frame, per_prompt
 from longvid.lora import layers
@@ -144,7 +144,7 @@ class DiffusersFilm:
         network = self._part(part, dtype, device)
         folder, config = self.backend.part(part), self.backend.config(part)
         stored = None if self.backend.random else loading.checkpoint(folder, config)
-        loading.adapt(network, self.spec.loras, self.backend.name, stored)
+        loading.adapt(network, self.spec.loras, self.backend.name, stored, self.family.original)
         self.family.prepare(network)
         return network
 
@@ -173,7 +173,7 @@ class DiffusersFilm:
                 ),
                 *sorted(file for file in backend.part(TOKENIZER).iterdir() if file.is_file()),
             ]
-            said.append(weights.fingerprint(files))
+            said.append(fingerprint(files))
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -234,9 +234,10 @@ def _on(prompts: Prompts, device: torch.device, dtype: torch.dtype) -> Prompts:
 
 
 def linear_layers(backend: Diffusers) -> dict[str, tuple[int, int]]:
-    """(outputs, inputs) of the network's linear layers by name."""
+    """(outputs, inputs) of the network's linear layers by name, diffusers' and the original code's."""
     loading.require_extra(backend.name)
-    return layers(loading.outline(backend.config(backend.model.network)))
+    own = layers(loading.outline(backend.config(backend.model.network)))
+    return loading.with_original_names(own, family(backend.model.family).original)
 
 
 def check_weights(backend: Diffusers) -> list[str]:

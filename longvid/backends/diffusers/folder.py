@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from longvid import downloads
+from longvid.backends import checkpoints
 from longvid.backends.diffusers import loading
 from longvid.backends.diffusers.published import DIFFUSERS_WEIGHTS
-from longvid.backends.opensora import weights
 from longvid.files import place, write, write_backend, write_tensors, written_over
 
 if TYPE_CHECKING:
@@ -58,4 +58,4 @@ def _stored(backend: Diffusers, changed: Mapping[str, Tensor]) -> dict[str, Tens
     shapes = loading.outline(config).state_dict()
     stored = loading.checkpoint(backend.part(part), config)
     missing = {name: stored.tensors[name] for name in shapes.keys() - changed.keys()}
-    return {**shapes, **dict(weights.read(replace(stored, tensors=missing)))}
+    return {**shapes, **dict(checkpoints.read(replace(stored, tensors=missing)))}

@@ -18,24 +18,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longvid.backends import Lora
+from longvid.backends import Lora, checkpoints
+from longvid.backends.checkpoints import COUNTERS, FLOATS, Checkpoint, Problems
 from longvid.backends.diffusers.published import DIFFUSERS_WEIGHTS, TRANSFORMERS_WEIGHTS
-from longvid.backends.opensora import weights
+from longvid.backends.random_weights import filled
 from longvid.errors import UserError
 from longvid.lora import adapting, layers
 from longvid.lora import read as read_lora
 
 Config = Mapping[str, Any]
 
-EXTRA = ("diffusers", "transformers", "accelerate", "sentencepiece", "ftfy")
-"""Without one of these a model runs not at all, or on other prompts than the published pipeline's."""
+EXTRA = ("diffusers", "transformers", "accelerate", "sentencepiece", "google.protobuf", "ftfy")
+"""Without one of these a model runs not at all, or on other prompts than the published pipeline's. (protobuf:
+transformers reads a ``spiece.model`` by it, which is all that LTX-Video's tokenizer is.)"""
+
+OLD_NAMES = {
+    r"^text_model\.": "",  # CLIP, before transformers 5
+    r"\.query\.": ".to_q.",  # attention of autoencoders, before diffusers 0.17
+    r"\.key\.": ".to_k.",
+    r"\.value\.": ".to_v.",
+    r"\.proj_attn\.": ".to_out.0.",
+}
+"""What of names was another in checkpoints of their time, which the libraries still load."""
+
+ADAPTER = "adapter_config.json"
+"""Beside weights, it would have transformers change them by others."""
 
 
 def require_extra(model: str) -> None:
     """Raise UserError with the command that installs what is missing."""
-    for library in EXTRA:
-        if find_spec(library) is None:
-            raise UserError(f"{model} needs {library}: pip install 'longvid[models]'")
+    for module in EXTRA:
+        package, _, name = module.rpartition(".")
+        if (package and find_spec(package) is None) or find_spec(module) is None:
+            raise UserError(f"{model} needs {name}: pip install 'longvid[models]'")
 
 
 # Networks
@@ -57,8 +72,7 @@ def outline(config: Config) -> nn.Module:
                 with init_empty_weights(include_buffers=False):
                     network = kind.from_config(_sizes(config))
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"the config.json makes no {config['_class_name']}: {said}") from error
+        raise UserError(f"the config.json makes no {config['_class_name']}: {_in_short(error)}") from error
     return network
 
 
@@ -71,11 +85,17 @@ def from_folder(folder: Path, config: Config, dtype: torch.dtype, device: torch.
     if differs:
         said = f"{differs.summary()}; `longvid models check` lists all"
         raise UserError(f"{folder}: does not fit the model: {said}")
+    if (folder / ADAPTER).exists():
+        raise UserError(f"{folder / ADAPTER}: no adapter is read beside weights; move it away, or use --lora")
     told = {"dtype" if _is_of_transformers(config) else "torch_dtype": dtype}
-    with _quietly():
-        network: nn.Module = _class(config).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, **told
-        )
+    network: nn.Module
+    try:
+        with _quietly():
+            network = _class(config).from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, **told
+            )
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: cannot be loaded: {_in_short(error)}") from error
     return network.to(device).eval().requires_grad_(False)
 
 
@@ -92,7 +112,7 @@ def random(config: Config, dtype: torch.dtype, device: torch.device, seed: int =
         if id(empty) not in made:
             wide = any(part in name.split(".") for part in kept)
             tensor = torch.empty(empty.shape, dtype=torch.float32 if wide else dtype, device=device)
-            made[id(empty)] = nn.Parameter(_filled(tensor, name, generator), requires_grad=False)
+            made[id(empty)] = nn.Parameter(filled(tensor, name, generator), requires_grad=False)
         owner, _, leaf = name.rpartition(".")
         setattr(network.get_submodule(owner), leaf, made[id(empty)])
     return network.to(device).eval()
@@ -107,32 +127,47 @@ def untrained(config: Config, seed: int) -> nn.Module:
     return network
 
 
-def _filled(tensor: Tensor, name: str, generator: torch.Generator) -> Tensor:
-    if tensor.ndim > 1 and len(tensor) > 1:
-        bound = (3 / tensor[0].numel()) ** 0.5
-        return tensor.uniform_(-bound, bound, generator=generator)
-    return tensor.fill_(0 if name.endswith(("bias", "scale_shift_table")) else 1)
-
-
-def adapt(network: nn.Module, loras: Sequence[Lora], model: str, stored: weights.Checkpoint | None) -> None:
+def adapt(
+    network: nn.Module,
+    loras: Sequence[Lora],
+    model: str,
+    stored: Checkpoint | None,
+    original: Mapping[str, str],
+) -> None:
     """Let the layers of a loaded network take on the LoRAs, from the weights as they are stored.
 
-    ``stored``: None where they are random, and the network's own are meant. Raises UserError where a LoRA
-    does not fit.
+    ``stored``: None where they are random, and the network's own are meant. ``original``: see `Family`.
+    Raises UserError where a LoRA does not fit.
     """
     if not loras:
         return
-    adapted = adapting(loras, layers(network), model)
-    changed = {f"{layer}.weight" for lora in loras for layer in read_lora(lora.path).parts}
+    known = layers(network)
+    names = {layer: (layer, original_name(layer, original)) for layer in known}
+    adapted = adapting(loras, with_original_names(known, original), model)
+    named = {layer for lora in loras for layer in read_lora(lora.path).parts}
+    changed = {f"{layer}.weight": names[layer] for layer in known if named & set(names[layer])}
     own = network.state_dict()
     if stored is None:
         as_stored: Iterator[tuple[str, Tensor]] = ((name, own[name].clone()) for name in changed)
     else:
         only = {name: tensor for name, tensor in stored.tensors.items() if name in changed}
-        as_stored = weights.read(replace(stored, tensors=only))
+        as_stored = checkpoints.read(replace(stored, tensors=only))
     with torch.no_grad():
         for name, weight in as_stored:
-            own[name].copy_(adapted(name, weight))
+            for layer in dict.fromkeys(changed[name]):
+                weight = adapted(f"{layer}.weight", weight)
+            own[name].copy_(weight)
+
+
+def with_original_names(
+    layers: Mapping[str, tuple[int, int]], original: Mapping[str, str]
+) -> dict[str, tuple[int, int]]:
+    """A network's layers, and once more by the names that LoRAs for the model's original code have."""
+    return dict(layers) | {original_name(name, original): size for name, size in layers.items()}
+
+
+def original_name(layer: str, original: Mapping[str, str]) -> str:
+    return next((layer.replace(own, other) for own, other in original.items() if own in layer), layer)
 
 
 def stream_blocks(network: nn.Module, device: torch.device) -> None:
@@ -155,23 +190,27 @@ def stream_blocks(network: nn.Module, device: torch.device) -> None:
 # Files
 
 
-def checkpoint(folder: Path, config: Config) -> weights.Checkpoint:
+def checkpoint(folder: Path, config: Config) -> Checkpoint:
     """The tensors of a part's folder, by its files' headers. Raises UserError where there are none."""
-    stem = TRANSFORMERS_WEIGHTS if _is_of_transformers(config) else DIFFUSERS_WEIGHTS
-    for name in (f"{stem}.safetensors.index.json", f"{stem}.safetensors"):
-        if (folder / name).is_file():
-            return weights.open_checkpoint(folder / name)
+    if _is_of_transformers(config):  # and each library looks for these first
+        stem, endings = TRANSFORMERS_WEIGHTS, (".safetensors", ".safetensors.index.json")
+    else:
+        stem, endings = DIFFUSERS_WEIGHTS, (".safetensors.index.json", ".safetensors")
+    for ending in endings:
+        if (folder / f"{stem}{ending}").is_file():
+            return checkpoints.open_safetensors(folder / f"{stem}{ending}", FLOATS | COUNTERS)
     raise UserError(f"{folder}: holds no {stem}.safetensors; pickles are not read, save it as safetensors")
 
 
-def check(folder: Path, config: Config) -> weights.Problems:
+def check(folder: Path, config: Config) -> Problems:
     """How a part's weights differ from its network, by the files' headers.
 
-    A tensor that the network has under several names may be stored under one of them; those that its library
-    says to ignore are.
+    A tensor that the network has under several names may be stored under one of them, or under an old name;
+    those that its library says to ignore, or computes anew, are ignored.
     """
     network, stored = outline(config), checkpoint(folder, config)
-    tensors = dict(stored.tensors)
+    own = network.state_dict()
+    tensors = {name if name in own else _of_today(name): tensor for name, tensor in stored.tensors.items()}
     names: dict[int, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -180,13 +219,19 @@ def check(folder: Path, config: Config) -> weights.Problems:
         if known is not None:
             tensors |= dict.fromkeys(tied, known)
     ignored = tuple(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ())
-    own = network.state_dict()
+    computed = {name for name, _ in network.named_buffers()}
     kept = {
         name: tensor
         for name, tensor in tensors.items()
-        if name in own or not any(re.search(pattern, name) for pattern in ignored)
+        if name in own or not (name in computed or any(re.search(pattern, name) for pattern in ignored))
     }
-    return weights.check(network, replace(stored, tensors=kept))
+    return checkpoints.check(network, replace(stored, tensors=kept))
+
+
+def _of_today(name: str) -> str:
+    for old, new in OLD_NAMES.items():
+        name = re.sub(old, new, name)
+    return name
 
 
 # Classes
@@ -199,6 +244,11 @@ def _class(config: Config) -> Any:
 
 def _is_of_transformers(config: Config) -> bool:
     return "model_type" in config
+
+
+def _in_short(error: Exception) -> str:
+    """The first line of a library's message, which may have many."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _sizes(config: Config) -> dict[str, Any]:

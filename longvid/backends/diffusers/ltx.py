@@ -20,7 +20,7 @@ from longvid.backends.diffusers.family import Config, Family
 from longvid.backends.diffusers.ltx_codec import LTXCodec
 from longvid.backends.diffusers.published import LTX_VIDEO
 from longvid.backends.diffusers.text import T5Encoder, tokenizer
-from longvid.backends.opensora.schedule import shift
+from longvid.backends.flow_shift import shift
 from longvid.processes import RectifiedFlow
 
 GEOMETRY = LTX_VIDEO.geometry
@@ -93,4 +93,5 @@ FAMILY = Family(
     blocks=blocks,
     lora_targets=("to_q", "to_k", "to_v", "0", "proj", "2"),  # to_out.0, ff.net.0.proj, ff.net.2
     reads=blocks,
+    original={"proj_in": "patchify_proj", "time_embed": "adaln_single"},
 )

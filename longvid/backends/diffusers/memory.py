@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longvid.backends import RESIDENT, FilmSpec, Rung
-from longvid.backends.diffusers.published import TEXT_ENCODER, VAE, FamilyName
+from longvid.backends.diffusers.published import (
+    DIFFUSERS_WEIGHTS,
+    TEXT_ENCODER,
+    TRANSFORMERS_WEIGHTS,
+    VAE,
+    WHOLE_OR_SHARDS,
+    FamilyName,
+)
 
 if TYPE_CHECKING:
     from longvid.backends.diffusers import Diffusers
@@ -50,23 +57,26 @@ class Holding:
 HOLDINGS = (
     Holding(
         RESIDENT,
-        "the text encoder on the card first, then the network and the VAE",
+        "the text encoder on the card first, then the network beside the VAE",
         text_on_card=True,
         beside=True,
         blocks_stay=True,
     ),
     Holding(
         "in-turns",
-        "as before, but the VAE decodes between two steps",
+        "the text encoder first, then the network; the VAE decodes between two steps",
         text_on_card=True,
         blocks_stay=True,
     ),
     Holding(
         "streamed",
-        "the VAE decodes between two steps, the network's blocks come to the card for each step",
+        "the text encoder first; the network's blocks come one at a time, the VAE between two steps",
         text_on_card=True,
     ),
-    Holding("text-off", "as if streamed, with the text encoder on the CPU"),
+    Holding(
+        "text-off",
+        "the text encoder on the CPU; the network's blocks come one at a time, the VAE between two steps",
+    ),
 )
 """The fastest first; each does what those before it do about memory."""
 
@@ -155,7 +165,9 @@ def streamed_share(backend: Diffusers) -> float:
 def values(backend: Diffusers, part: str) -> int:
     """How many numbers a part's weights are: from the headers of its files, or as published."""
     folder = backend.part(part)
-    files = [] if backend.random or not folder.is_dir() else sorted(folder.glob("*.safetensors"))
+    stem = TRANSFORMERS_WEIGHTS if part == TEXT_ENCODER else DIFFUSERS_WEIGHTS
+    parts = [] if backend.random else sorted(folder.glob(stem + WHOLE_OR_SHARDS))  # no copy in another dtype
+    files = [file for file in parts if file.suffix == ".safetensors"]
     try:
         return sum(map(_values, files)) or backend.model.values[part]
     except (OSError, ValueError, TypeError, KeyError):  # damaged, as `longvid models check` tells

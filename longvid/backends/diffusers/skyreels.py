@@ -12,6 +12,7 @@ from longvid.backends import FilmSpec, Prompts
 from longvid.backends.diffusers.family import Config, Family
 from longvid.backends.diffusers.text import UMT5Encoder, tokenizer
 from longvid.backends.diffusers.wan_codec import WanCodec
+from longvid.backends.flow_shift import shift
 from longvid.processes import RectifiedFlow
 
 TOKENS = 512
@@ -20,6 +21,22 @@ PATCH = 2
 """Latent rows and columns of a token."""
 SLOW_FPS = 16
 """The one rate that the network tells from all others, which are 24 to it."""
+
+ORIGINAL = {
+    "attn1.to_out.0": "self_attn.o",
+    "attn1.to_": "self_attn.",
+    "attn2.to_out.0": "cross_attn.o",
+    "attn2.to_": "cross_attn.",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "proj_out": "head.head",
+}
+"""Layers of Wan in diffusers, and as its own code and that of SkyReels-V2 name them."""
 
 
 def predict(network: nn.Module, x: Tensor, t: Tensor, prompts: Prompts, spec: FilmSpec) -> Tensor:
@@ -46,9 +63,8 @@ def in_whole_patches(x: Tensor, patch: int) -> Tensor:
 
 
 def shifted(level: Tensor, flow_shift: float | None, spec: FilmSpec) -> Tensor:
-    """Time t of a level: more steps are spent where there is more noise (Esser et al. 2024, eq. 23)."""
-    shift = 1.0 if flow_shift is None else flow_shift
-    return shift * level / (1 + (shift - 1) * level)
+    """Time t of a level: more steps are spent where there is more noise."""
+    return level if flow_shift is None else shift(level, flow_shift)
 
 
 def process(scheduler: Config) -> RectifiedFlow:
@@ -74,4 +90,5 @@ FAMILY = Family(
     blocks=blocks,
     lora_targets=("to_q", "to_k", "to_v", "0", "proj", "2"),  # to_out.0, ffn.net.0.proj, ffn.net.2
     reads=blocks,
+    original=ORIGINAL,
 )

@@ -23,12 +23,12 @@ def cleaned(prompt: str) -> str:
 
 
 def tokenizer(folder: Path) -> Any:
-    """The tokenizer that a folder holds. Raises UserError where it cannot be read."""
+    """The tokenizer that a folder holds. No code in it is run. Raises UserError where it cannot be read."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: holds no tokenizer that can be read; pull or copy it again") from error
 
 

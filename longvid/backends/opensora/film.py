@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 from torch import Tensor, nn
 
-from longvid.backends import CodecPart, FilmSpec, Prompts, Runtime
-from longvid.backends.opensora import random_weights, weights
+from longvid.backends import CodecPart, FilmSpec, Prompts, Runtime, checkpoints, random_weights
+from longvid.backends.flow_shift import shift
+from longvid.backends.opensora import weights
 from longvid.backends.opensora.config import TransformerSize
 from longvid.backends.opensora.denoiser import OpenSoraDenoiser, OpenSoraText
 from longvid.backends.opensora.memory import Holding, holding, text_on_card
 from longvid.backends.opensora.prompts import Options, read_options
 from longvid.backends.opensora.published import TEXT_ENCODER, TRANSFORMER, VAE
-from longvid.backends.opensora.random_weights import RandomEncoder
-from longvid.backends.opensora.schedule import shift, shift_ratio
+from longvid.backends.opensora.schedule import shift_ratio
 from longvid.backends.opensora.sizes import CHUNK_LATENTS, nominal_size
 from longvid.backends.opensora.stdit3 import STDiT3, cast
 from longvid.backends.opensora.streaming import VisitingCodec, stream_blocks
 from longvid.backends.opensora.t5 import T5, Precision, T5Encoder, weight_files
 from longvid.backends.opensora.trainee import OpenSoraTrainee
 from longvid.backends.opensora.vae import OpenSoraCodec, VideoAutoencoder, decoding_dtype
+from longvid.backends.random_weights import RandomEncoder
 from longvid.errors import UserError
 from longvid.lora import adapting, layers
 from longvid.processes import RectifiedFlow
@@ -84,7 +85,7 @@ class OpenSoraFilm:
             self.options.scores,
             size.model_max_length,
             size.caption_channels,
-            weights.fingerprint(weight_files(folder)),
+            checkpoints.fingerprint(weight_files(folder)),
         )
 
     def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> OpenSoraText:
@@ -173,7 +174,7 @@ class OpenSoraFilm:
             *weights.open_checkpoint(self.backend.part(VAE)).files,
             *weight_files(self.backend.part(TEXT_ENCODER)),
         ]
-        said = json.dumps([weights.fingerprint(files), asdict(self.options), self.picture])
+        said = json.dumps([checkpoints.fingerprint(files), asdict(self.options), self.picture])
         return hashlib.sha256(said.encode()).hexdigest()
 
 

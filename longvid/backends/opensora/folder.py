@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from longvid import downloads
-from longvid.backends.opensora import random_weights, weights
+from longvid.backends import random_weights
+from longvid.backends.opensora import weights
 from longvid.backends.opensora.config import TRANSFORMER_TYPE
 from longvid.backends.opensora.published import TEXT_ENCODER, TRANSFORMER, VAE
 from longvid.backends.opensora.stdit3 import STDiT3

@@ -1,28 +1,26 @@
-"""Checkpoints of Open-Sora's networks: looked into, compared with a network, loaded, identified.
+"""Checkpoints of Open-Sora's networks: found, compared with a network, loaded.
 
 A checkpoint is a safetensors file, a PyTorch pickle, or a folder with either, whole or in shards that an
-index names (``NAME.index.json`` with a ``weight_map``, as transformers and ColossalAI write it). Pickles are
-read by PyTorch's unpickler for tensors alone, so nothing in a checkpoint is ever executed.
+index names. Pickles are read by PyTorch's unpickler for tensors alone, so nothing in a checkpoint is ever
+executed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from longvid import digests
+from longvid.backends import checkpoints
+from longvid.backends.checkpoints import Checkpoint, Problems, Stored
 from longvid.errors import UserError
 
 WEIGHT_FILES = (
@@ -46,76 +44,6 @@ COMPUTED = "pos_embed"
 NULL_CAPTION = "y_embedder.y_embedding"
 """Its rows are text tokens: a checkpoint of another length is cut, or its last row repeated."""
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor as it lies in a file: ``key`` is its name there."""
-
-    file: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The tensors of a checkpoint by their published names; none is read yet."""
-
-    path: Path
-    tensors: Mapping[str, Stored]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Files that hold tensors, sorted."""
-        return tuple(sorted({stored.file for stored in self.tensors.values()}))
-
-
-@dataclass(frozen=True)
-class Problems:
-    """How a checkpoint differs from a network; false where it does not.
-
-    ``misshapen``: (name, shape in the checkpoint, shape in the network).
-    """
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.misshapen)
-
-    def lines(self) -> list[str]:
-        """One a tensor."""
-        return [
-            *(f"missing {name}" for name in self.missing),
-            *(f"unexpected {name}" for name in self.unexpected),
-            *(f"misshapen {name}: {list(has)}, not {list(wants)}" for name, has, wants in self.misshapen),
-        ]
-
-    def summary(self, shown: int = 3) -> str:
-        """One line: how many of each kind, and the first few names."""
-        kinds = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "misshapen": tuple(
-                f"{name} {list(has)}, not {list(wants)}" for name, has, wants in self.misshapen
-            ),
-        }
-        return "; ".join(
-            f"{len(names)} {kind}: {', '.join(names[:shown])}{', …' if len(names) > shown else ''}"
-            for kind, names in kinds.items()
-            if names
-        )
-
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Names, shapes and dtypes of a checkpoint's tensors, from the headers of its files.
@@ -123,13 +51,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     ``path``: a file or a folder. Raises UserError where there is no checkpoint, where one is damaged, or a
     pickle holds anything but tensors.
     """
-    stored: dict[str, Stored] = {}
-    for file, keys in _weight_files(path):
-        header = _header(file)
-        absent = next((key for key in keys or () if key not in header), None)
-        if absent is not None:
-            raise UserError(f"{file}: holds no {absent}, which the index of {file.parent} says it does")
-        stored.update({key: header[key] for key in keys or header})
+    stored = checkpoints.named(_weight_files(path), _tensors)
     names = {key: key for key in stored}
     for prefix in PREFIXES * 2:  # each may stand before the other
         if all(name.startswith(prefix) for name in names):
@@ -142,17 +64,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def check(network: nn.Module, checkpoint: Checkpoint) -> Problems:
     """Compare a checkpoint with a network (on the meta device will do) by names and shapes."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    stored = checkpoint.tensors
-    return Problems(
-        tuple(name for name in wanted if name not in stored),
-        tuple(name for name in stored if name not in wanted),
-        tuple(
-            (name, stored[name].shape, shape)
-            for name, shape in wanted.items()
-            if name in stored and not _fits(name, stored[name].shape, shape)
-        ),
-    )
+    return checkpoints.check(network, checkpoint, _fits)
 
 
 def as_it_is(name: str, tensor: Tensor) -> Tensor:
@@ -194,28 +106,17 @@ def read(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
     in_order = sorted(checkpoint.tensors.items(), key=lambda item: item[1].file)
     for file, group in groupby(in_order, key=lambda item: item[1].file):
         if file.suffix == ".safetensors":
-            for name, stored in group:
-                # Opened for each: what is read of a mapped file counts as this process's memory until then.
-                with safe_open(file, "pt") as tensors:
-                    yield name, tensors.get_tensor(stored.key)
+            yield from checkpoints.read(replace(checkpoint, tensors=dict(group)))
         else:
             unpickled = _unpickle(file)
             for name, stored in group:
                 yield name, unpickled[stored.key]
 
 
-def fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 over the contents of files in their order, in hex.
-
-    A file's own digest is remembered (longvid.digests), so that gigabytes are read once.
-    """
-    return hashlib.sha256(b"".join(bytes.fromhex(digests.sha256(file)) for file in files)).hexdigest()
-
-
 def _weight_files(path: Path) -> list[tuple[Path, tuple[str, ...] | None]]:
     """The files of a checkpoint, each with the names to take from it (None: all)."""
     if path.is_file():
-        return _shards(path) if path.name.endswith(".index.json") else [(path, None)]
+        return checkpoints.of_index(path) if path.name.endswith(".index.json") else [(path, None)]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
     for pattern in WEIGHT_FILES:
@@ -230,49 +131,12 @@ def _weight_files(path: Path) -> list[tuple[Path, tuple[str, ...] | None]]:
     raise UserError(f"{path}: holds no weights{hint}")
 
 
-def _shards(index: Path) -> list[tuple[Path, tuple[str, ...] | None]]:
-    """The files that an index names, which lie beside it and nowhere else."""
-    try:
-        places = json.loads(index.read_text("utf-8"))["weight_map"]
-        shards = {file: tuple(key for key in places if places[key] == file) for file in places.values()}
-    except OSError as error:
-        raise UserError(f"{index}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{index}: is no index of a checkpoint: it has no weight_map") from None
-    for file in shards:
-        parts = PurePosixPath(file).parts if isinstance(file, str) else ()
-        if not parts or ".." in parts or "/" in parts or "\\" in file or ":" in file:
-            raise UserError(
-                f"{index}: names the file {file!r}, which is not in its folder; it was not opened"
-            )
-        if not (index.parent / file).is_file():
-            raise UserError(f"{index}: names {file}, which is not there; copy every shard")
-    return [(index.parent / file, keys) for file, keys in sorted(shards.items())]
-
-
-def _header(file: Path) -> dict[str, Stored]:
-    if file.suffix != ".safetensors":
-        return {
-            key: Stored(file, key, tuple(tensor.shape), tensor.dtype)
-            for key, tensor in _unpickle(file).items()
-        }
-    try:
-        with safe_open(file, "pt") as tensors:
-            slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
-            return {
-                key: Stored(file, key, tuple(part.get_shape()), _dtype(file, key, part.get_dtype()))
-                for key, part in slices.items()
-            }
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise UserError(f"{file}: is no whole safetensors file ({error}); copy or pull it again") from error
-
-
-def _dtype(file: Path, key: str, said: str) -> torch.dtype:
-    if said not in DTYPES:
-        raise UserError(f"{file}: {key} is stored as {said}; weights are one of {', '.join(DTYPES)}")
-    return DTYPES[said]
+def _tensors(file: Path) -> Mapping[str, Stored]:
+    if file.suffix == ".safetensors":
+        return checkpoints.header(file)
+    return {
+        key: Stored(file, key, tuple(tensor.shape), tensor.dtype) for key, tensor in _unpickle(file).items()
+    }
 
 
 def _unpickle(file: Path) -> dict[str, Tensor]:

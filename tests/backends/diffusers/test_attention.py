@@ -242,6 +242,26 @@ def test_an_error_leaves_nothing_heard(case: Case) -> None:
     assert torch.equal(plainly(case, X, T, alone), case(X, T, alone))
 
 
+def test_a_switch_is_not_compiled_anew_at_each_place() -> None:
+    """torch.compile sees one block with a switch, wherever that is, and one without."""
+    plain, compiled = skyreels(), skyreels()
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    for block in compiled.reads:
+        block.compile(backend=backend)
+    counts = []
+    for mix in ([ONE, ONE, ONE], [ONE, ONE, TWO], [ONE, TWO, TWO], [ONE, (0.25, 0.75), TWO]):
+        told = text(*mix)
+        torch.testing.assert_close(compiled(X, T, told), plain(X, T, told), rtol=1e-4, atol=1e-5)
+        counts.append(len(graphs))
+    torch.compiler.reset()
+    assert counts == [1, 3, 3, 3]
+
+
 def test_runs_of_frames() -> None:
     blend = ((0, 0.25), (1, 0.75))
     assert list(runs_of(text(ONE, ONE, (0.25, 0.75), TWO), 12)) == [

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from longvid import benchmarks, plugins
+from longvid import benchmarks, memory, plugins
 from longvid.backends import Geometry
 from longvid.benchmarks import Setup
 from longvid.benchmarks.films import measure_film
@@ -82,7 +82,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         backend = plugins.backend(f"{folder}/")
     assert backend.name == request.param
     stride = backend.geometry.pixel_stride
-    return Model(request.param, folder, backend.geometry, (4 * stride, 2 * stride))
+    return Model(request.param, folder, backend.geometry, (2 * stride, 2 * stride))
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_film_killed_and_extended_is_that_of_one_run(
 
 def test_a_clip_goes_on(model: Model, here: Path) -> None:
     """Through the codec's encoder, and what was made of it is found whole again."""
-    more, frames = model.geometry.chunk_frames, model.geometry.first_chunk_frames + 1
+    more, frames = min(8, model.geometry.chunk_frames), model.geometry.first_chunk_frames + 1
     clip = clips.clip(here / "clip.mp4", frames=frames, fps=model.geometry.fps, size=model.size)
     shots = {"size": list(model.size), "shots": [{"prompt": "a red boat", "seconds": f"{more}f"}]}
     Path("shots.yaml").write_text(json.dumps(shots))
@@ -167,12 +167,16 @@ def test_a_clip_goes_on(model: Model, here: Path) -> None:
     assert ran.code == 0, ran.out
 
 
-def test_a_plan_tells_cost_memory_and_licence(model: Model, here: Path) -> None:
+def test_a_plan_tells_cost_memory_and_licence(
+    model: Model, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "cards", lambda: [])
     Path("film.yaml").write_text(json.dumps(model.film()))
     said = json.loads(longvid("plan", "film.yaml", "--json").out)
     # Three chunks of one run, K steps each, a step between their entries; behind the cut K more.
     assert said["cost"]["evaluations"] == 2 + 2 * model.geometry.window_units
-    assert said["cost"]["memory_bytes"] > 0
+    # The CPU's four bytes a number; a card's are two.
+    assert said["cost"]["memory_bytes"] > said["memory"]["rungs"][0]["peak_bytes"] > 0
     ran = longvid("plan", "film.yaml")
     assert ran.code == 0, ran.err
     shown, backend = " ".join(ran.out.split()), plugins.backend(f"{model.folder}/")
@@ -198,7 +202,7 @@ def test_check_names_what_is_wrong(model: Model, here: Path) -> None:
 
 
 def test_bench_with_random_weights(model: Model, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the folder's sizes, in this process: a window of one chunk, and a film of a second."""
+    """Of the folder's sizes, in this process: a window of one chunk, and of one model a film of a second."""
     monkeypatch.setattr(benchmarks, "alone", lambda function, *args: function(*args))
     width, height = model.size
     flags = ("--size", f"{width}x{height}", "--latents", model.geometry.chunk_latents, "--dtype", "float32")
@@ -210,6 +214,8 @@ def test_bench_with_random_weights(model: Model, here: Path, monkeypatch: pytest
     assert (said["model"], said["random_weights"]) == (model.name, True)
     (step,) = said["steps"]
     assert step["network_calls"] == 2 and step["flop"] > 0 and step["seconds"] > 0
+    if model.name != "skyreels-v2-1.3b":
+        return  # what a film does beyond a window is the same for all
     setup = Setup(f"{model.folder}/", True, model.size, "cpu", "float32", False, None)
     film = measure_film(setup, 1)
     assert film.frames == model.geometry.fps and film.network_calls > 0

@@ -33,10 +33,25 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return folder
 
 
+def film(model: str) -> Path:
+    """Of one chunk."""
+    geometry = plugins.backend(model).geometry
+    said = {
+        "model": model,
+        "size": [2 * geometry.pixel_stride, geometry.pixel_stride],
+        "steps": 2 * geometry.window_units,
+        "output": {"scale": 1},
+        "shots": [{"prompt": "a red boat", "seconds": f"{geometry.first_chunk_frames}f"}],
+    }
+    Path("film.yaml").write_text(json.dumps(said))
+    return Path("film.yaml")
+
+
 def finetune(folder: Path, *flags: object) -> None:
     stride = plugins.backend(f"{folder}/").geometry.pixel_stride
+    sample = ("--sample", film(f"{folder}/"))
     few = ("--steps", 2, "--batch", 2, "--micro-batch", 2, "--every", 2, "--window", 2, "--sampling-steps", 4)
-    where = ("--size", f"{2 * stride}x{stride}", "--device", "cpu", "--dtype", "float32")
+    where = ("--size", f"{2 * stride}x{stride}", "--device", "cpu", "--dtype", "float32", *sample)
     ran = longvid(
         "finetune", "clips", "--model", f"{folder}/", "-o", "out", "--lr", 0.01, *few, *where, *flags
     )
@@ -47,20 +62,10 @@ def finetune(folder: Path, *flags: object) -> None:
 
 
 def render(model: str, output: str, *flags: object) -> bytes:
-    """A film of one chunk."""
-    geometry = plugins.backend(model).geometry
-    film = {
-        "model": model,
-        "size": [2 * geometry.pixel_stride, geometry.pixel_stride],
-        "steps": geometry.window_units,
-        "output": {"scale": 1},
-        "shots": [{"prompt": "a red boat", "seconds": f"{geometry.first_chunk_frames}f"}],
-    }
-    Path("film.yaml").write_text(json.dumps(film))
     where = ("--device", "cpu", "--dtype", "float32", "-q")
-    ran = longvid("render", "film.yaml", "-o", output, *where, *flags)
+    ran = longvid("render", film(model), "-o", output, *where, *flags)
     assert ran.code == 0, ran.err
-    assert reader.header(Path(output)).frames == geometry.first_chunk_frames
+    assert reader.header(Path(output)).frames == plugins.backend(model).geometry.first_chunk_frames
     return Path(output).read_bytes()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from longvid.backends import FilmSpec
 from longvid.backends.diffusers import Diffusers, film, loading, skyreels_1_3b
 from longvid.errors import UserError
+from longvid.lora import named
 from tests.backends.diffusers.tiny import write_tiny_skyreels
 from tests.tiny import RUNTIME
 
@@ -128,13 +130,69 @@ def test_shards(folder: Path) -> None:
         assert torch.equal(loaded.state_dict()[name], tensor)
 
 
-def test_without_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "find_spec", lambda name: None if name == "ftfy" else name)
+def test_a_scheduler_s_shift_counts_but_for_its_class_s_own(folder: Path) -> None:
+    """SkyReels-V2 was converted without one: its file may say 1."""
+    file = folder / "scheduler/scheduler_config.json"
+    said = json.loads(file.read_text())
+    for written, shift in ((1.0, 8), (3, 3), (None, 8)):
+        file.write_text(json.dumps(said | {"flow_shift": written}))
+        backend = skyreels_1_3b(folder)
+        assert backend.flow_shift({}) == shift
+        assert backend.flow_shift({"flow_shift": 1}) == 1
+
+
+def test_what_else_would_change_the_weights(folder: Path) -> None:
+    loaded = skyreels_1_3b(folder).for_film(SPEC, RUNTIME)
+    adapter = folder / "text_encoder/adapter_config.json"
+    adapter.write_text('{"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}')
+    said = f"{adapter}: no adapter is read beside weights; move it away, or use --lora"
+    with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+        loaded.text_encoder()
+    config = folder / "vae/config.json"
+    quantized = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": quantized}))
+    with pytest.raises(UserError, match="vae: cannot be loaded: ") as raised:
+        loaded.codec()
+    one_line(raised)
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        ("attn1.to_q", ("transformer.blocks.1.attn1.to_q", "diffusion_model.blocks.1.self_attn.q")),
+        ("attn2.to_out.0", ("blocks.1.attn2.to_out.0", "diffusion_model.blocks.1.cross_attn.o")),
+        ("ffn.net.0.proj", ("transformer.blocks.1.ffn.net.0.proj", "diffusion_model.blocks.1.ffn.0")),
+    ],
+)
+def test_a_lora_by_either_name(folder: Path, tmp_path: Path, layer: str, names: tuple[str, ...]) -> None:
+    """By diffusers', and by those of the model's original code, as LoRAs for ComfyUI have them; the weight it
+    makes is W + alpha / r B A."""
+    backend = skyreels_1_3b(folder)
+    outputs, inputs = backend.lora_layers()[f"blocks.1.{layer}"]
+    down, up = torch.randn(2, inputs), torch.randn(outputs, 2)
+    stored = load_file(folder / TRANSFORMER)
+    for name in names:
+        file = tmp_path / "lora.safetensors"
+        parts = {
+            f"{name}.lora_A.weight": down,
+            f"{name}.lora_B.weight": up,
+            f"{name}.alpha": torch.tensor(1.0),
+        }
+        save_file(parts, file)
+        spec = replace(SPEC, loras=(named(file, 2.0),))
+        found = backend.for_film(spec, RUNTIME).trainee().network.state_dict()
+        first, second = (f"blocks.{block}.{layer}.weight" for block in (0, 1))
+        torch.testing.assert_close(found[second], stored[second] + 2 * 0.5 * up @ down)
+        assert torch.equal(found[first], stored[first])
+
+
+@pytest.mark.parametrize(("module", "library"), [("ftfy", "ftfy"), ("google.protobuf", "protobuf")])
+def test_without_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, library: str) -> None:
+    monkeypatch.setattr(loading, "find_spec", lambda name: None if name == module else name)
     backend: Diffusers = skyreels_1_3b(folder)
+    said = f"skyreels-v2-1.3b needs {library}: pip install 'longvid[models]'"
     for ask in (backend.check_weights, backend.lora_layers, lambda: backend.for_film(SPEC, RUNTIME)):
-        with pytest.raises(
-            UserError, match=re.escape("skyreels-v2-1.3b needs ftfy: pip install 'longvid[models]'")
-        ):
+        with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
             ask()
 
 

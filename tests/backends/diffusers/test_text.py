@@ -56,6 +56,44 @@ def test_what_is_not_read(encoder: UMT5Encoder) -> None:
     assert torch.equal(encoder([kept]).embeddings, encoder([LONG]).embeddings)
 
 
+def test_a_tokenizer_of_sentencepiece_alone(tmp_path: Path) -> None:
+    """As LTX-Video's is published."""
+    import sentencepiece
+
+    words = tmp_path / "words.txt"
+    words.write_text(f"{PROMPTS[0]}\na city street at night\n" * 50)
+    model = tmp_path / "tokenizer"
+    model.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(words),
+        model_prefix=str(model / "spiece"),
+        vocab_size=30,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    expected = sentencepiece.SentencePieceProcessor(model_file=str(model / "spiece.model")).encode(
+        "a red boat"
+    )
+    assert tokenizer(model)("a red boat").input_ids == [*expected, 1]
+
+
+def test_a_tokenizer_s_code_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    config = '{"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", null]}}'
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")  # who is asked may agree
+    with pytest.raises(UserError, match="holds no tokenizer that can be read"):
+        tokenizer(tmp_path)
+    assert not (tmp_path / "ran").exists() and capsys.readouterr().out == ""
+
+
 def test_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no tokenizer that can be read; pull or copy it again"):
         tokenizer(tmp_path)

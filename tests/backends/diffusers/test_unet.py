@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longvid.backends import FilmSpec, Prompts
@@ -26,6 +27,7 @@ from tests.walking import progressive
 SPEC = FilmSpec((32, 16), Fraction(8), 3, {})
 PROMPT = "a red boat"
 SHAPE = (1, 4, 6, 2, 4)
+WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +163,30 @@ def test_prompts_are_encoded_as_the_pipeline_does() -> None:
     assert encoder.unread(long).replace(" ", "") == long.replace(" ", "")[75:]
 
 
-def test_what_is_trained_has_no_dropout(film: DiffusersFilm) -> None:
+def test_names_of_the_time_when_it_was_published(film: DiffusersFilm, tmp_path: Path) -> None:
+    """CLIP's with its places among them, and the autoencoder's attention: loaded as those of today are."""
+    older = modelscope_1_7b(write_tiny_modelscope(tmp_path))
+    text, vae = tmp_path / "text_encoder/model.safetensors", tmp_path / WEIGHTS
+    tensors = {f"text_model.{name.removeprefix('text_model.')}": t for name, t in load_file(text).items()}
+    save_file(
+        tensors | {"text_model.embeddings.position_ids": torch.arange(77)[None]}, text, {"format": "pt"}
+    )
+    names = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    tensors = load_file(vae)
+    for new, old in names.items():
+        tensors = {name.replace(new, old): tensor for name, tensor in tensors.items()}
+    assert sum(".query." in name for name in tensors) == 4
+    save_file(tensors, vae, {"format": "pt"})
+    assert older.check_weights() == []
+    loaded = older.for_film(SPEC, RUNTIME)
+    assert torch.equal(loaded.text_encoder()([PROMPT]).embeddings, film.text_encoder()([PROMPT]).embeddings)
+    latents = noise(0, 0, 0, (1, 4, 1, 2, 4))
+    assert torch.equal(loaded.codec().decode(latents, {})[0], film.codec().decode(latents, {})[0])
+
+
+def test_what_is_trained(film: DiffusersFilm) -> None:
+    """Without dropout; its blocks, and those that hear the prompt."""
     network = film.trainee().network
     assert network.training
     assert {module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
-
-
-def test_blocks(film: DiffusersFilm, tmp_path: Path) -> None:
-    network = film.trainee().network
     assert (len(unet.blocks(network)), len(unet.reads(network))) == (9, 4)

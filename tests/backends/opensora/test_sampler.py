@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from longvid.backends import Prompts
+from longvid.backends.flow_shift import shift
 from longvid.backends.opensora.config import TransformerSize
 from longvid.backends.opensora.denoiser import OpenSoraDenoiser, OpenSoraText
-from longvid.backends.opensora.schedule import shift, shift_ratio
+from longvid.backends.opensora.schedule import shift_ratio
 from longvid.backends.opensora.stdit3 import STDiT3, cast
 from longvid.denoise import WindowState, denoise
 from longvid.guidance import classifier_free

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from longvid.backends.opensora.schedule import shift, shift_ratio
+from longvid.backends.flow_shift import shift
+from longvid.backends.opensora.schedule import shift_ratio
 from tests.backends.opensora.cases import Case
 from tests.walking import progressive, replacement
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longvid.backends.flow_shift import shift
 from longvid.backends.opensora.film import PROCESS
-from longvid.backends.opensora.schedule import shift, shift_ratio
+from longvid.backends.opensora.schedule import shift_ratio
 from longvid.training import windows
 from longvid.training.loss import window_loss
 from tests.backends.opensora.cases import Case

@@ -1,4 +1,4 @@
-"""Open-Sora without a file: networks of random weights and prompts of random embeddings, to measure with."""
+"""A model without a file: networks of random weights and prompts of random embeddings, to measure with."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from longvid.backends import Prompts
 
 TOKENS = 100
 """Of a prompt: a few sentences."""
+ADDED = ("bias", "scale_shift_table")
+"""Ends of the names of what is added, and scales nothing by itself."""
 
 
 def fill(network: nn.Module, device: torch.device, seed: int = 0) -> None:
@@ -26,11 +28,16 @@ def fill(network: nn.Module, device: torch.device, seed: int = 0) -> None:
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
         for name, tensor in chain(network.named_parameters(), network.named_buffers()):
-            if tensor.ndim > 1 and len(tensor) > 1:
-                bound = (3 / tensor[0].numel()) ** 0.5
-                tensor.uniform_(-bound, bound, generator=generator)
-            else:
-                tensor.fill_(0 if name.endswith("bias") else 1)
+            filled(tensor, name, generator)
+
+
+def filled(tensor: Tensor, name: str, generator: torch.Generator) -> Tensor:
+    """The tensor of this name with random numbers: matrices and kernels keep the scale of what goes through
+    them, what is added is 0, what is a factor 1."""
+    if tensor.ndim > 1 and len(tensor) > 1:
+        bound = (3 / tensor[0].numel()) ** 0.5
+        return tensor.uniform_(-bound, bound, generator=generator)
+    return tensor.fill_(0 if name.endswith(ADDED) else 1)
 
 
 def embedding(prompt: str, tokens: int, width: int) -> Tensor:
