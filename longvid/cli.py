@@ -53,25 +53,26 @@ def longvid(
     """Long films from a timeline of prompts."""
 
 
+# In the order of work: a timeline, its film, the film's upkeep, what can be made of it, models, this machine.
+app.command()(new)
+app.command("import")(import_)
 for command in (
+    plan,
     render,
     resume,
+    takes,
+    verify,
+    clean,
     extend,
     finish,
     finetune,
     evaluate,
     compare,
-    takes,
-    verify,
-    clean,
-    plan,
-    new,
     schema,
     bench,
     doctor,
 ):
     app.command()(command)
-app.command("import")(import_)
 app.add_typer(models, name="models")
 
 

@@ -63,18 +63,20 @@ def denoise(
     step.
 
     ``steps``: all window steps of the film; those before ``state.step`` are skipped, so that a saved state
-    goes on. ``predict``: the guided network (guidance.py). ``schedule``: level / S in [0, 1] to time t in [0,
-    1]. ``total_levels``: S. ``noise``: of a unit at a step (noise.py). ``parts``: units in a chunk, which
-    finishes as a whole. Runs on the device that ``state.latents`` is on, in fp32, and waits for it once a
-    step, at the step's end.
+    goes on. They are kept only where they cannot be gone over again, as an iterator's. ``predict``: the
+    guided network (guidance.py). ``schedule``: level / S in [0, 1] to time t in [0, 1]. ``total_levels``: S.
+    ``noise``: of a unit at a step (noise.py). ``parts``: units in a chunk, which finishes as a whole. Runs on
+    the device that ``state.latents`` is on, in fp32, and waits for it once a step, at the step's end.
 
     A unit is held from the step that first reads it to the step that last does, or that finishes its chunk.
     One that is not held yet enters as pure noise; one shown above its stored level is first noised up to it
     (paper eq. 2); one whose ``after`` is None keeps its stored latents. Raises RenderError, which names unit
     and step, when latents become NaN or infinite.
     """
-    remaining = [step for step in steps if step.step >= state.step]
-    last_read = {unit: step.step for step in remaining for unit in step.reads}
+    # They are gone over twice, since a film of hours has too many to keep.
+    again = list(steps) if isinstance(steps, Iterator) else steps
+    begin = state.step
+    last_read = {unit: step.step for step in again if step.step >= begin for unit in step.reads}
 
     nothing = state.latents[:, :, :0]
     # Held on the host: every number of a step is known to it, so that it never waits inside of one.
@@ -82,7 +84,9 @@ def denoise(
     clock = process.clock(times).tolist()
     held = _held(state, total_levels)
 
-    for step in remaining:
+    for step in again:
+        if step.step < begin:
+            continue
         with torch.inference_mode():
             # Show each unit at its level: a new one is pure noise, one that is too clean is noised up.
             shown: list[Tensor] = []

@@ -25,6 +25,8 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_NODES = 100_000
 MAX_DIGITS = 40
+KEY_OF = {"timeline": "shots", "suite": "prompts"}
+"""What is read here, and a key that each of it has."""
 
 NodePath = tuple[str | int, ...]
 """Keys and indices from the root: ("shots", 2, "blend_seconds")."""
@@ -86,15 +88,16 @@ def lacks(path: Path) -> str | None:
     return f"there is no file {show(str(path), 200)}{hint}"
 
 
-def read(path: Path) -> tuple[dict[str, Any], Source]:
-    """The mapping in a YAML file. Raises UserError for anything that is not a readable, sane YAML mapping."""
+def read(path: Path, kind: str = "timeline") -> tuple[dict[str, Any], Source]:
+    """The mapping in a YAML file, of a ``kind`` in KEY_OF. Raises UserError for anything that is not a
+    readable, sane YAML mapping."""
     try:
         if path.is_dir():
-            raise UserError(f"{path}: is a folder, not a timeline")
+            raise UserError(f"{path}: is a folder, not a {kind}")
         if not path.exists():
-            raise UserError(
-                f"{path}: no such file; `longvid new {path.name}` writes a timeline to start from"
-            )
+            hint = f"`longvid new {path.name}` writes a timeline to start from"
+            hint = hint if kind == "timeline" else f"a {kind} is a YAML file"
+            raise UserError(f"{path}: no such file; {hint}")
         if not path.is_file():
             raise UserError(f"{path}: is not an ordinary file")
         with path.open("rb") as file:
@@ -102,17 +105,20 @@ def read(path: Path) -> tuple[dict[str, Any], Source]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if len(raw) > MAX_BYTES:
-        raise UserError(f"{path}: has {path.stat().st_size:,} bytes; a timeline has at most {MAX_BYTES:,}")
+        raise UserError(f"{path}: has {path.stat().st_size:,} bytes; a {kind} has at most {MAX_BYTES:,}")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: is not UTF-8 text; a timeline is a YAML file") from error
-    return parse(text, str(path), path.parent)
+        raise UserError(f"{path}:{line}: is not UTF-8 text; a {kind} is a YAML file") from error
+    return parse(text, str(path), path.parent, kind)
 
 
-def parse(text: str, name: str = "timeline", folder: Path = Path()) -> tuple[dict[str, Any], Source]:
+def parse(
+    text: str, name: str = "timeline", folder: Path = Path(), kind: str = "timeline"
+) -> tuple[dict[str, Any], Source]:
     """The mapping in a YAML text, as ``read`` gives it."""
+    is_mapping = f"a {kind} is a mapping of keys such as `{KEY_OF[kind]}:`"
     try:
         root = _Loader(text).get_single_node()
     except yaml.reader.ReaderError as error:
@@ -122,11 +128,12 @@ def parse(text: str, name: str = "timeline", folder: Path = Path()) -> tuple[dic
         mark = error.problem_mark or error.context_mark
         raise UserError(f"{name}:{mark.line + 1 if mark else 1}: {_explain(error)}") from error
     if root is None:
-        raise UserError(f"{name}: is empty; `longvid new` writes a timeline to start from")
+        hint = "`longvid new` writes a timeline to start from"
+        raise UserError(f"{name}: is empty; {hint if kind == 'timeline' else is_mapping}")
     if not isinstance(root, yaml.MappingNode):
-        kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+        what = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
         line = root.start_mark.line + 1
-        raise UserError(f"{name}:{line}: is {kind}; a timeline is a mapping of keys such as `shots:`")
+        raise UserError(f"{name}:{line}: is {what}; {is_mapping}")
     lines: dict[NodePath, int] = {(): 1}
     data: dict[str, Any] = _plain(root, (), Source(name, folder, lines), lines)
     return data, Source(name, folder, lines)

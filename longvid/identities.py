@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from longvid.backends import Geometry
 from longvid.files import digest
 from longvid.plan import RenderPlan
+from longvid.units import UnitPlan
 from longvid.walks import Walk
 
 NUMERICS = 2
@@ -116,21 +117,31 @@ def identities(plan: RenderPlan, geometry: Geometry, fingerprint: str, dtype: st
 
 
 def unit_conditions(plan: RenderPlan) -> tuple[str, ...]:
-    """Of each unit alone: what it is told, when it enters, its noise, and what it begins from."""
+    """Of each unit alone: what it is told, when it enters, its noise, and what it begins from; and of the
+    first behind those that are given, what these are told as its context. The chain of identities knows that
+    of all others' context."""
     enter = plan.walk.enter
+    given = plan.start.given if plan.start else 0
     noised = dict(enumerate(plan.start.sources)) if plan.start else {}
     pictures = {shot.first_unit: shot.picture for shot in plan.shots if shot.picture}
+
+    def told(unit: UnitPlan) -> dict[str, object]:
+        return {
+            "mix": [[plan.prompts[p], plan.negatives[p], weight] for p, weight in unit.mix],
+            "guidance": unit.guidance,
+            "seed": unit.seed,
+        }
+
+    def context(unit: UnitPlan) -> list[dict[str, object]]:
+        first = unit.index - min(unit.chunk, plan.walk.context_chunks)
+        return [told(each) for each in plan.units[first : unit.index]]
+
     return tuple(
         digest(
-            {
-                "mix": [[plan.prompts[p], plan.negatives[p], weight] for p, weight in unit.mix],
-                "guidance": unit.guidance,
-                "seed": unit.seed,
-                "chunk": unit.chunk,
-                "enter": enter[unit.index],
-            }
+            {**told(unit), "chunk": unit.chunk, "enter": enter[unit.index]}
             | ({"source": noised[unit.index]} if unit.index in noised else {})
             | ({"picture": pictures[unit.index]} if unit.index in pictures else {})
+            | ({"context": context(unit)} if unit.index == given and context(unit) else {})
         )
         for unit in plan.units
     )

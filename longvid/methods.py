@@ -154,11 +154,9 @@ def diagonals(
         for diagonal in range(run_end - first + steps - 1 if run_end > first else 0):
             # The unit at position p, 0 the oldest, is at level p + 1.
             oldest = first + diagonal - steps + 1
-            for call in reversed(range(steps // advanced)):
+            for call in reversed(_calls(oldest, range(first, run_end), steps, advanced)):
                 begin, end = oldest + call * advanced, oldest + (call + 1) * advanced
                 moved = range(max(first, begin), min(run_end, end))
-                if not moved:
-                    continue
                 in_front = begin - advanced if lookahead else moved.start
                 # Calls go from the noisiest on: what is in front has not been moved in this diagonal. Of what
                 # is given, as much is seen as of what is finished.
@@ -175,6 +173,37 @@ def diagonals(
                     emits=(oldest,) if oldest in moved else (),
                 )
                 step += 1
+
+
+def diagonal_spans(
+    runs: Sequence[int], partitions: int, frames: int, *, lookahead: bool = True, given: int = 0
+) -> tuple[tuple[int, int], ...]:
+    """(step at which it enters, step behind the one that finishes it) of every unit of ``diagonals``.
+
+    Counted, not walked: unit i of a run is the first to be read in its diagonal i, and the last to be moved
+    in diagonal i + S - 1. What is given entered at -S and is finished at 0.
+    """
+    steps = partitions * frames
+    advanced = frames // 2 if lookahead else frames
+    spans = [(-steps, 0)] * given
+    run_end = begun = 0
+    for units in runs:
+        run_start, run_end = run_end, run_end + units
+        new = range(max(run_start, min(given, run_end)), run_end)
+        if not new:
+            continue
+        oldest = range(new.start - steps + 1, run_end)
+        starts = list(accumulate((len(_calls(unit, new, steps, advanced)) for unit in oldest), initial=begun))
+        spans += [(starts[i], starts[i + steps]) for i in range(len(new))]
+        begun = starts[-1]
+    return tuple(spans)
+
+
+def _calls(oldest: int, units: range, steps: int, advanced: int) -> range:
+    """The calls of a diagonal that advance any of a run's new ``units``: call r those of the positions r
+    ``advanced`` and on, where position 0 is that of unit ``oldest``, which the run need not have."""
+    first, last = max(units.start, oldest), min(units.stop, oldest + steps) - 1
+    return range((first - oldest) // advanced, (last - oldest) // advanced + 1)
 
 
 def enter_progressive(i: int, steps: int, window: int) -> int:

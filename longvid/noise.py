@@ -11,8 +11,8 @@ from torch import Tensor
 
 ENTRY = 0
 """The step of the noise that a unit enters the window as. Not its global entering step, which moves with the
-number of steps: a draft with fewer steps starts from the same noise. No unit is noised up at step 0, before
-anything is finished, so it meets no other noise of the unit."""
+number of steps: a draft with fewer steps starts from the same noise. A unit that is noised up at step 0 was
+there before the film and never enters, so it meets no other noise of the unit."""
 
 
 def noise(seed: int, unit: int, step: int, shape: Sequence[int]) -> Tensor:

@@ -307,7 +307,8 @@ def _cost(planned: RenderPlan) -> tuple[Counter[int], Counter[int]]:
         # A window in which every unit has guidance 1 needs no second call without the prompt.
         guided = any(units[chunk].guidance != 1 for chunk in chunks)
         # A picture is one latent in front, until the run's first unit is clean.
-        picture = step.reads[0] in pictures and step.before[0] > 0
+        picture = step.reads[0] in pictures
+        pictures.difference_update(step.emits)
         calls[len(step.reads) * walk.unit_latents + picture] += 2 if guided else 1
     return evaluations, calls
 

@@ -37,17 +37,21 @@ def windows(
 
     # Units may be there that only fill the window at the film's end: they have a noise of their own.
     seeds = [planned.units[walk.chunk(unit)].seed for unit in range(walk.units)]
-    return denoise(
-        walk.steps_in_order(),
+    in_front = {chunk * walk.parts: picture for chunk, picture in pictures.items()}
+    for behind, finished in denoise(
+        walk,
         state,
-        predict=starting_from(predict, {chunk * walk.parts: picture for chunk, picture in pictures.items()}),
+        predict=starting_from(predict, in_front),
         schedule=film.schedule,
         process=film.process,
         solver=SOLVERS[planned.solver],
         total_levels=planned.steps,
         noise=per_unit(seeds, unit_shape(planned, geometry)),
         parts=walk.parts,
-    )
+    ):
+        for clean in finished:  # which may be noised again, as context: that is no beginning
+            in_front.pop(clean.unit * walk.parts, None)
+        yield behind, finished
 
 
 def unit_shape(planned: RenderPlan, geometry: Geometry) -> tuple[int, int, int, int]:

@@ -21,6 +21,7 @@ from longvid.errors import UserError
 from longvid.methods import (
     WindowStep,
     check_steps,
+    diagonal_spans,
     diagonals,
     enter_in_groups,
     enter_progressive,
@@ -111,6 +112,7 @@ def read(text: str) -> Method:
         hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(KINDS)}"
         raise UserError(f"no method {show(name)}; {hint}")
     method, known = Method(name), KINDS[name].options
+    given: set[str] = set()
     for option in filter(None, (each.strip() for each in said.split(","))):
         key, equals, value = (part.strip() for part in option.partition("="))
         if key not in known:
@@ -118,6 +120,9 @@ def read(text: str) -> Method:
             raise UserError(f"{name} has no option {show(key)}; {takes}")
         if not equals:
             raise UserError(f"{name}: {key} has no value; write {key}=...")
+        if key in given:
+            raise UserError(f"{name}: {key} is there twice; keep one")
+        given.add(key)
         method = replace(method, **{key: _value(name, key, value)})
     return method
 
@@ -250,6 +255,10 @@ class Walk:
             self.noised * self.parts,
         )
 
+    def __iter__(self) -> Iterator[WindowStep]:
+        """The film's evaluations, which may be gone over again."""
+        return self.steps_in_order()
+
     def steps_in_order(self) -> Iterator[WindowStep]:
         """The film's evaluations."""
         if self.method.name == "fifo":
@@ -273,15 +282,9 @@ class Walk:
 
     @cached_property
     def _spans(self) -> tuple[tuple[int, int], ...]:
-        """(step that first reads it, step behind the one that finishes it) of every unit of a FIFO film."""
-        begin: dict[int, int] = {}
-        end: dict[int, int] = {}
-        for step in self.steps_in_order():
-            for unit in step.reads:
-                begin.setdefault(unit, step.step)
-            end.update((unit, step.step + 1) for unit in step.emits)
-        given = [(-self.steps, 0)] * (self.given * self.parts)
-        return (*given, *((begin[unit], end[unit]) for unit in sorted(end)))
+        """(step at which it enters, step behind the one that finishes it) of every unit of a FIFO film."""
+        n, given = self.partitions, self.given * self.parts
+        return diagonal_spans(self._units, n, self.steps // n, lookahead=self.method.lookahead, given=given)
 
     @cached_property
     def enter(self) -> tuple[int, ...]:

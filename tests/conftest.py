@@ -14,7 +14,7 @@ from tests.installed import install_tiny
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 BUDGET_SECONDS = {
-    "tests": 180,
+    "tests": 240,
     "tests/backends": 120,
     "tests/backends/diffusers": 100,
     "tests/backends/opensora": 90,
@@ -22,7 +22,7 @@ BUDGET_SECONDS = {
     "tests/commands": 120,
     "tests/editing": 40,
     "tests/evaluation": 30,
-    "tests/extending": 120,
+    "tests/extending": 160,
     "tests/schedules": 20,
     "tests/training": 120,
     "tests/video": 90,

@@ -26,6 +26,16 @@ def test_every_command_has_help() -> None:
         assert longvid(command, "--help").code == 0
 
 
+def test_help_lists_the_commands_in_the_order_of_work_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = longvid("--help").out
+    listed = shown[shown.index("Commands") :].splitlines()[1:]
+    rows = [line.strip("│ ") for line in listed if line.startswith("│")]
+    order = "new import plan render resume takes verify clean extend finish finetune evaluate compare schema"
+    assert [row.split()[0] for row in rows] == [*order.split(), "bench", "doctor", "models"]
+    assert all(row.endswith(".") for row in rows)
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [

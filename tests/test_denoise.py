@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from weakref import finalize
 
 import pytest
 import torch
@@ -306,3 +307,27 @@ def test_a_blend_hears_both_prompts() -> None:
 
     one, half, other = render(0), render(0.5), render(1)
     assert not torch.equal(half[3], one[3]) and not torch.equal(half[3], other[3])
+
+
+def test_steps_that_can_be_gone_over_again_are_not_kept() -> None:
+    """A film of hours has half a million."""
+
+    class Steps:
+        alive = most = 0
+
+        def __iter__(self) -> Iterator[WindowStep]:
+            for step in progressive([20], steps=4, window=2):
+                finalize(step, self.gone)
+                self.alive += 1
+                self.most = max(self.most, self.alive)
+                yield step
+                del step
+
+        def gone(self) -> None:
+            self.alive -= 1
+
+    steps = Steps()
+    found = finished_of(run(steps, growing, levels=4))
+    wanted = finished_of(run(progressive([20], steps=4, window=2), growing, levels=4))
+    assert all(map(torch.equal, found, wanted)) and len(found) == 20
+    assert steps.most <= 4

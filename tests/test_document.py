@@ -147,6 +147,13 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         return str(error.value).removeprefix(f"{path}")
 
     assert said(tmp_path) == ": is a folder, not a timeline"
+    with pytest.raises(UserError, match=r"no\.yaml: no such file; a suite is a YAML file$"):
+        read(tmp_path / "no.yaml", "suite")
+    (tmp_path / "empty.yaml").touch()
+    with pytest.raises(
+        UserError, match=r"empty\.yaml: is empty; a suite is a mapping of keys such as `prompts:`$"
+    ):
+        read(tmp_path / "empty.yaml", "suite")
     assert (
         said(tmp_path / "no.yaml") == ": no such file; `longvid new no.yaml` writes a timeline to start from"
     )

@@ -9,6 +9,7 @@ import pytest
 
 from longvid.identities import Identities, identities
 from longvid.plan import RenderPlan, plan
+from longvid.starts import Start
 from longvid.timeline import build
 from tests.tiny import TinyBackend
 
@@ -140,3 +141,31 @@ def test_where_a_run_ends_is_of_its_last_chunk_s_frames() -> None:
     assert ends.chunks == cuts.chunks[:4]
     assert ends.chunks[:3] == goes_on.chunks[:3]
     assert ends.chunks[3] != goes_on.chunks[3]
+
+
+@pytest.mark.parametrize("method", ["replace-noised", "progressive", "progressive:overlap=2", "fifo"])
+def test_what_is_given_counts_as_the_context_that_it_is(method: str) -> None:
+    """A network sees it under its own prompt, and replacement with noise noises it by its own seed."""
+
+    def started(**changed: object) -> Identities:
+        made = planned(BOAT, SEA, method=method)
+        units = tuple(replace(unit, **changed) if unit.index == 2 else unit for unit in made.units)
+        return named(replace(made, units=units, start=Start(("a", "b", "c"))))
+
+    one = started()
+    for other in (started(seed=99), started(mix=((1, 1.0),))):
+        assert one.latents[:3] == other.latents[:3] == ("a", "b", "c")
+        assert not set(one.latents[3:]) & set(other.latents[3:])
+        assert one.of_state(0) == other.of_state(0)
+        assert not {one.of_state(step) for step in range(1, one.end + 1)} & {
+            other.of_state(step) for step in range(1, one.end + 1)
+        }
+
+
+def test_a_run_knows_nothing_of_what_is_given_in_front_of_it() -> None:
+    def started(seed: int) -> Identities:
+        made = with_seed(planned(BOAT, {**SEA, "cut": True}), 0)
+        units = tuple(replace(unit, seed=seed) if unit.index == 5 else unit for unit in made.units)
+        return named(replace(made, units=units, start=Start(("a", "b", "c", "d", "e", "f"))))
+
+    assert started(1).latents == started(2).latents

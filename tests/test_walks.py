@@ -52,6 +52,7 @@ def test_what_is_at_its_default_is_not_written() -> None:
         ("magic", "no method 'magic'; there is: progressive, replace, replace-noised, fifo, chained"),
         ("replace:chunk=1", "replace has no option 'chunk'; it takes overlap"),
         ("chained:overlap=2", "chained has no option 'overlap'; it takes none"),
+        ("progressive:overlap=0,overlap=1", "progressive: overlap is there twice; keep one"),
         ("progressive:overlap", "progressive: overlap has no value; write overlap=..."),
         ("progressive:overlap=-1", "progressive: overlap=-1 is not a number of chunks, 0 to 8"),
         ("progressive:chunk=2", "progressive: chunk=2 is not 1, or left out for the model's own"),
@@ -244,3 +245,26 @@ def test_every_chunk_enters_and_leaves_where_its_units_do() -> None:
         assert made.enter == tuple(first[chunk] for chunk in range(5))
         assert made.leave == tuple(last[chunk] for chunk in range(5))
         assert made.enter[3] >= made.leave[2], "runs never share a window"
+
+
+@pytest.mark.parametrize("lookahead", [True, False])
+@pytest.mark.parametrize(("runs", "given"), [((5,), 0), ((5,), 2), ((2, 1, 3), 0), ((2, 3), 2), ((2, 3), 3)])
+def test_when_fifo_s_chunks_enter_is_known_without_a_walk(
+    runs: tuple[int, ...], given: int, lookahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film of hours is half a million calls."""
+    made = walk(f"fifo:partitions=2,lookahead={str(lookahead).lower()}", runs, 8, 1, latents=2, given=given)
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for step in made.steps_in_order():
+        for unit in step.reads:
+            first.setdefault(made.chunk(unit), step.step)
+        last.update((made.chunk(unit), step.step + 1) for unit in step.emits)
+
+    def walked(self: Walk) -> None:
+        raise AssertionError("it was walked")
+
+    monkeypatch.setattr(Walk, "steps_in_order", walked)
+    new = range(given, sum(runs))
+    assert made.enter == (-8,) * given + tuple(first[chunk] for chunk in new)
+    assert made.leave == (0,) * given + tuple(last[chunk] for chunk in new)

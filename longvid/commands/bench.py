@@ -70,11 +70,12 @@ def bench(
         int, typer.Option(min=1, help="What would not end in so many seconds is estimated, and said to be.")
     ] = 600,
 ) -> None:
-    """Measure a model here: a denoising step by window size, whole films of 10 and 60 s, their peak memory.
+    """Measure a model here: a denoising step, whole films, their memory.
 
-    A step's speed stands beside that of matrix products, timed in turn with it. Without --dtype, float32 is
-    timed beside what a render computes in; with --compile, the network as it is beside the compiled one.
-    `longvid plan` estimates time and memory from the result.
+    Steps are timed by window size, films of 10 and 60 s rendered. A step's speed stands beside that of matrix
+    products, timed in turn with it. Without --dtype, float32 is timed beside what a render computes in; with
+    --compile, the network as it is beside the compiled one. `longvid plan` estimates time and memory from the
+    result.
     """
     from longvid.benchmarks import Setup, alone
     from longvid.progress import Loading, showing

@@ -38,10 +38,10 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it; without it, nothing is freed.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show what work directories could free, and what it would cost to make again; with --yes, free it.
+    """Show what work directories could free; with --yes, free it.
 
-    That is what a kill left, takes, and renders that --fresh moved aside. A film, and what it takes to go on
-    with one that is not finished, always stays.
+    Beside each thing stands what it would cost to make again: what a kill left, takes, and renders that
+    --fresh moved aside. A film, and what it takes to go on with one that is not finished, always stays.
     """
     from longvid.cleaning import free, held, items, work_directories
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,7 +61,7 @@ def compare(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Render every prompt of a suite by every method, measure the films, and tell of them side by side.
+    """Render a suite's prompts by several methods; measure the films.
 
     In the folder that is written, index.html shows the table, curves over time and all films; duel.html asks
     viewers which of two they prefer. The same command again makes only what is not there yet.
@@ -69,7 +70,7 @@ def compare(
 
     suite = suites.load(file)
     if plan:
-        tell_costs(suite)
+        tell_costs(suite, as_json)
         return
     folder = output or Path(file.stem)
     if folder.exists() and not folder.is_dir():
@@ -93,7 +94,7 @@ def compare(
                 measuring += ["--vbench-python", str(vbench_python)]
             rendering = ["--device", device, "--dtype", dtype]
             one = partial(comparison.make, place=place, run=run, rendering=rendering, measuring=measuring)
-            scored = {} if rescore else place.known(suite.films)
+            scored = {} if rescore else place.known(suite.films, vbench=vbench_python is not None)
 
             def stopping() -> bool:
                 if received:
@@ -155,31 +156,43 @@ def make_missing(
     return failed
 
 
-def tell_costs(suite: Suite) -> None:
-    """What the films of each method take together, on stdout."""
+def tell_costs(suite: Suite, as_json: bool) -> None:
+    """What the films of each method take together, on stdout; ``seconds`` is null where no speed is known."""
+    from longvid import measurements
+
+    costs: list[dict[str, Any]] = []
+    for index, variant in enumerate(suite.variants):
+        plans = [film.plan for film in suite.films if film.variant == index]
+        estimates = [measurements.estimate(plan) for plan in plans]
+        known = [estimate.seconds for estimate in estimates if estimate is not None]
+        costs.append(
+            {
+                "method": variant.name,
+                "films": len(plans),
+                "evaluations": sum(plan.evaluations for plan in plans),
+                "network_calls": sum(plan.network_calls for plan in plans),
+                "seconds": sum(known) if len(known) == len(plans) else None,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(costs, ensure_ascii=False, indent=2))
+        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from longvid import measurements
     from longvid.times import duration
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", overflow="fold")
     for head in ("films", "evaluations", "network calls", "time here, one by one"):
         table.add_column(head, justify="right")
-    for index, variant in enumerate(suite.variants):
-        plans = [film.plan for film in suite.films if film.variant == index]
-        costs = [measurements.estimate(each) for each in plans]
-        seconds = [cost.seconds for cost in costs if cost is not None]
-        table.add_row(
-            Text(variant.name),
-            str(len(plans)),
-            f"{sum(each.evaluations for each in plans):,}",
-            f"{sum(each.network_calls for each in plans):,}",
-            duration(sum(seconds)) if len(seconds) == len(plans) else "not measured here",
-        )
+    for each in costs:
+        counts = (f"{each[key]:,}" for key in ("films", "evaluations", "network_calls"))
+        seconds = each["seconds"]
+        time_here = "not measured here" if seconds is None else duration(seconds)
+        table.add_row(Text(each["method"]), *counts, time_here)
     console = Console(highlight=False)
     console.print(str(suite), markup=False)
     console.print(table)

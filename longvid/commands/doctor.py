@@ -36,7 +36,7 @@ class Finding:
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Show versions, devices, attention kernels, encoders, models and free disk: what works here."""
+    """Show what works here: versions, devices, encoders, models, disk."""
     import longvid
     from longvid.progress import Loading, showing
 

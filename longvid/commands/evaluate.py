@@ -43,12 +43,13 @@ def evaluate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure films: scenes, flicker, motion, drift, seams between chunks, switches, consistency, cost.
+    """Measure films: scenes, flicker, motion, drift, seams, switches.
 
-    Shots, planned cuts and chunks are read from a film's own work directory, else from its metadata. Where
-    the work directory has the film's latents, these are decoded, so that no encoder's seams are measured.
-    What takes a package that is not installed is left out, and said. `longvid models pull metrics` fetches
-    what CLIP's scores of each shot's prompt and FVD take.
+    Consistency and cost as well, and of diorama's films how far prompts are followed. Shots, planned cuts and
+    chunks are read from a film's own work directory, else from its metadata. Where the work directory has the
+    film's latents, these are decoded, so that no encoder's seams are measured. What takes a package that is
+    not installed is left out, and said. `longvid models pull metrics` fetches what CLIP's scores of each
+    shot's prompt and FVD take.
     """
     from longvid.evaluation.table import units
     from longvid.progress import Loading, Noted, showing

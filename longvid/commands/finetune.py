@@ -116,15 +116,18 @@ def finetune(
     progress: options.Progress = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Teach a model one's own clips, and the rising noise levels of a film's window (paper, section 3.5).
+    """Teach a model one's own clips, at the levels of a film's window.
 
-    The folder then renders: `longvid render film.yaml --model FOLDER`, or with --lora where a LoRA was
-    trained. Ctrl-C stops behind a checkpoint, and the same command goes on. `accelerate launch -m longvid
-    finetune ...` shares the work among cards or machines.
+    It learns the rising noise levels of a film's window (paper, section 3.5). The folder then renders:
+    `longvid render film.yaml --model FOLDER`, or with --lora where a LoRA was trained. Ctrl-C stops behind a
+    checkpoint, and the same command goes on. `accelerate launch -m longvid finetune ...` shares the work
+    among cards or machines.
     """
     from longvid import datasets, plugins
     from longvid.progress import showing
 
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file; name a folder")
     if merge and lora_rank is None:
         raise UserError("--merge: adds a LoRA to the model; give --lora-rank too")
     if lora_rank is not None and from_scratch:
@@ -159,6 +162,13 @@ def finetune(
         # A film costs as much as some of the steps in between, of whatever size the model is.
         sample_steps=every if sample_every is None else sample_every,
     )
+    # Both are known before hours of encoding.
+    if shard and optimizer == "muon":
+        raise UserError("--optimizer muon: needs whole matrices; leave --shard out, or take adamw")
+    try:
+        recipe.share(int(os.environ.get("WORLD_SIZE", "1")))
+    except UserError as error:
+        raise UserError(f"--batch {batch} --micro-batch {micro_batch}: {error}") from error
     asked = Asked(
         data=data,
         out=output,

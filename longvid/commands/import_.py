@@ -34,7 +34,9 @@ def import_(
     model: options.Model = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Turn another tool's prompt schedule into a timeline, and say what it could not carry over.
+    """Turn another tool's prompt schedule into a timeline.
+
+    What it could not carry over is said.
 
     Deforum: {"0": "...", "48": "..."}, alone or in a settings file.
 

@@ -12,7 +12,8 @@ import typer
 
 from longvid.commands import options
 from longvid.commands.render import named_loras
-from longvid.walks import KINDS
+from longvid.errors import UserError
+from longvid.walks import KINDS, read
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,10 +41,17 @@ def plan(
     method: options.Method = None,
     draft: options.Draft = False,
     methods: Annotated[
-        bool, typer.Option("--methods", help="What the film would cost by every method, side by side.")
+        bool,
+        typer.Option(
+            "--methods",
+            help="What the film would cost by every method, side by side; with --method, by that as well.",
+        ),
     ] = False,
 ) -> None:
-    """Show what a timeline becomes: shots, chunks, evaluations, time and memory. Renders nothing."""
+    """Show what a timeline becomes, and costs. Renders nothing.
+
+    That is shots, chunks, evaluations, time and memory.
+    """
     from longvid import measurements, timeline
     from longvid.memory import cards
     from longvid.request import Request
@@ -53,7 +61,12 @@ def plan(
     request = Request(timeline.load(file), model, overrides, loras=named_loras(lora))
     choice = request.choose()
     if methods:
-        compared = [Compared.of(name, request, choice.backend) for name in KINDS]
+        # Wrong options are an error; that a method cannot make this film is told in its row.
+        try:
+            asked = () if method is None else (str(read(method)),)
+        except UserError as error:
+            raise UserError(f"--method: {error}") from error
+        compared = [Compared.of(each, request, choice.backend) for each in dict.fromkeys((*KINDS, *asked))]
         if as_json:
             typer.echo(json.dumps([asdict(each) for each in compared], ensure_ascii=False, indent=2))
         else:
@@ -87,16 +100,16 @@ class Compared:
 
     @staticmethod
     def of(name: str, request: Request, backend: Backend) -> Compared:
-        from longvid.errors import UserError
-
-        kind = KINDS[name]
+        kind_name, _, options = name.partition(":")
+        kind = KINDS[kind_name]
+        says = f"{kind_name} with {options}" if options else kind.says
         asked = replace(request, overrides=replace(request.overrides, method=name))
         try:
             made = asked.settled(backend).plan(backend)
         except UserError as error:
-            return Compared(name, kind.says, kind.source, problem=str(error))
+            return Compared(name, says, kind.source, problem=str(error))
         latents = sum(latents * calls for latents, calls in made.calls_by_latents)
-        return Compared(name, kind.says, kind.source, made.evaluations, made.network_calls, latents)
+        return Compared(name, says, kind.source, made.evaluations, made.network_calls, latents)
 
 
 def show_methods(compared: Sequence[Compared]) -> None:
@@ -115,7 +128,7 @@ def show_methods(compared: Sequence[Compared]) -> None:
     for each in compared:
         figures = (each.evaluations, each.network_calls, each.latents)
         costs = [f"{figure:,}" if figure is not None else "-" for figure in figures]
-        table.add_row(each.method, *costs, each.problem or f"{each.says} ({each.source})")
+        table.add_row(each.method, *costs, each.problem or each.says)
     console.print(table)
 
 

@@ -125,7 +125,7 @@ def resume(
     progress: options.Progress = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Go on with a render, as it was asked for; the timeline's file is not needed."""
+    """Go on with a render as it was asked for; needs no timeline."""
     from longvid.keeping import read_request
     from longvid.outputs import work_film
     from longvid.progress import showing

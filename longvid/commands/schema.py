@@ -8,7 +8,9 @@ import typer
 
 
 def schema() -> None:
-    """Print the JSON schema of a timeline, from which editors complete keys and mark mistakes.
+    """Print the JSON schema of a timeline, for your editor.
+
+    Editors complete keys by it, and mark mistakes.
 
     longvid schema > timeline.schema.json, and as a timeline's first line:
 

@@ -33,7 +33,7 @@ def takes(
         typer.Option(metavar="FILE.png", help="Write a picture of every take: a row each, at equal times."),
     ] = None,
 ) -> None:
-    """List the takes of a film: shots, lengths, and what differs from the current one, and from when on.
+    """List a film's takes, and from when on they differ.
 
     An edit puts aside what it replaces as a take; `render --from TIME --as NAME` makes one. What takes share
     lies on disk once.

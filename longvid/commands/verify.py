@@ -20,11 +20,11 @@ def verify(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check a film's work directory: every checksum, takes included, the chain of its chunks' identities, and
-    the film against its segments.
+    """Check every file of a film's work directory by its checksum.
 
-    Each wrong file is named, with what the next render does about it. Nothing is changed. Exits with 0 where
-    all is well, with 1 otherwise.
+    Takes are checked too, and the chain of the chunks' identities, and the film against its segments. Each
+    wrong file is named, with what the next render does about it. Nothing is changed. Exits with 0 where all
+    is well, with 1 otherwise.
     """
     from longvid.progress import Loading, showing
 

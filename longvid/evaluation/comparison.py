@@ -70,11 +70,13 @@ class Place:
             with refused(self.folder):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
 
-    def known(self, films: Iterable[Film]) -> dict[str, Scored]:
-        """By name, those that were measured, if they are still the files that were."""
+    def known(self, films: Iterable[Film], *, vbench: bool = False) -> dict[str, Scored]:
+        """By name, those that were measured, with ``vbench`` by it too, and are still the files that were."""
         scored = {}
         for film in films:
             path, found = self.film(film), read_sealed(self.scores(film))
+            if vbench and found is not None and found["values"].get("vbench") is None:
+                continue
             if found is not None and path.is_file() and found["content"] == checksum(path):
                 warnings = tuple(found["warnings"])
                 scored[film.name] = Scored(film, found["values"], found["content"], warnings)
@@ -124,7 +126,7 @@ def made(
                     film = waiting.pop(future)
                     try:
                         yield future.result()
-                    except RenderError as error:
+                    except (RenderError, OSError) as error:
                         yield Failed(film, str(error))
         finally:
             pool.shutdown(cancel_futures=True)

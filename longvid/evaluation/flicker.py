@@ -37,12 +37,12 @@ def power_at_period(
     Of the longest run: the ``starts`` of runs shift the phase. A Fourier transform over whole periods, so
     that nothing of the period leaks; its neighbours are up to four frequencies on either side, below the next
     harmonic. What changed at frames ``left_out`` is put in between its neighbours. None where no run has four
-    periods, or nothing changes.
+    periods, a period is one frame, or nothing changes.
     """
     runs = pairwise(sorted({*starts, len(change)}))
     start, end = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
     periods = (end - start - 1) // period_frames
-    if periods < FEWEST_PERIODS:
+    if periods < FEWEST_PERIODS or period_frames < 2:
         return None
     frames = np.arange(start + 1, start + 1 + periods * period_frames)
     known = np.array([frame not in left_out for frame in frames])

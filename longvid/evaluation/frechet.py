@@ -36,7 +36,7 @@ def frechet_distance(
 @dataclass(frozen=True)
 class Distance:
     """``value``: in squared units of the features. ``n``: clips of either set that it is taken over.
-    ``dimensions``: principal components of the reference."""
+    ``dimensions``: of the features, or principal components of the reference's."""
 
     value: float
     n: int
@@ -44,9 +44,10 @@ class Distance:
 
 
 def distance(
-    features: NDArray[np.float32], reference: NDArray[np.float32], components: int = COMPONENTS
+    features: NDArray[np.float32], reference: NDArray[np.float32], components: int | None = COMPONENTS
 ) -> Distance:
-    """Of features [n d] from those of a reference [m d], in the reference's first principal components.
+    """Of features [n d] from those of a reference [m d], in the reference's first principal components; or as
+    they are, where that is None.
 
     It depends on how many there are, so of both as many are taken as the smaller set has, evenly over the
     larger. Raises ValueError for fewer than two of either.
@@ -58,13 +59,14 @@ def distance(
         whole[np.linspace(0, len(whole) - 1, n).round().astype(int)].astype(np.float64)
         for whole in (features, reference)
     )
-    centre = wanted.mean(axis=0)
-    _, _, directions = np.linalg.svd(wanted - centre, full_matrices=False)
-    directions = directions[: min(components, n - 1)]
-    mine, theirs = (chosen - centre) @ directions.T, (wanted - centre) @ directions.T
+    if components is not None:
+        centre = wanted.mean(axis=0)
+        _, _, directions = np.linalg.svd(wanted - centre, full_matrices=False)
+        directions = directions[: min(components, n - 1)]
+        chosen, wanted = (chosen - centre) @ directions.T, (wanted - centre) @ directions.T
     moments = [
         moment
-        for those in (mine, theirs)
+        for those in (chosen, wanted)
         for moment in (those.mean(axis=0), np.atleast_2d(np.cov(those, rowvar=False)))
     ]
-    return Distance(frechet_distance(*moments), n, len(directions))
+    return Distance(frechet_distance(*moments), n, chosen.shape[1])

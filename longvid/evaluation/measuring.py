@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from longvid.evaluation.motion import finds_flow
 from longvid.evaluation.networks import Clip, VideoMae
 from longvid.evaluation.provenance import Provenance, provenance
 from longvid.evaluation.scenes import finds_cuts
-from longvid.evaluation.scores import as_json, score
+from longvid.evaluation.scores import Scores, as_json, score
 from longvid.evaluation.signals import Signals, observe
 from longvid.timeline import Timeline
 from longvid.times import length
@@ -131,6 +131,7 @@ def measure(
         progress(f"{found.path}: VBench")
         again, _, _ = _shown(found, made, None if encoded else device)
         judged = vbench.vbench(by.vbench, again, signals.frames, found.fps)
+    scores = score(signals, made, texts)
     values = {
         "film": str(found.path),
         "size": list(found.size),
@@ -148,10 +149,10 @@ def measure(
             }
             for shot in made.shots
         ],
-        **as_json(score(signals, made, texts), found.fps),
+        **as_json(scores, found.fps),
         "follows": followed,
         "vbench": judged,
-        "notes": [*made.notes, *notes, *found.notes, *_doubts(signals, made, where)],
+        "notes": [*made.notes, *notes, *found.notes, *_doubts(signals, scores, made, where, followed)],
     }
     return Measured(values, signals)
 
@@ -168,11 +169,20 @@ def _shown(found: source.Source, made: Provenance, device: torch.device | None) 
     return source.frames(found), "file", []
 
 
-def _doubts(signals: Signals, made: Provenance, where: str) -> list[str]:
+def _doubts(
+    signals: Signals, scores: Scores, made: Provenance, where: str, followed: Mapping[str, Any] | None
+) -> list[str]:
     """What could not be measured, or not well, for other reasons than missing packages, a phrase each."""
     said = []
     if made.borders is not None and where == "file":
         said.append("measured as it was encoded, so its seams and flicker are the encoder's as well")
     if made.chunk_frames is not None and signals.frames < 5 * made.chunk_frames:
         said.append("it is too short to tell its chunks' period by: five chunks are needed")
+    if signals.features is not None and scores.consistency is None:
+        said.append(
+            f"no shot is long enough for feature consistency: two clips of {CLIP_SECONDS} s each are needed"
+        )
+    if followed is not None and followed["score"] is None:
+        reasons = dict.fromkeys(shot["reason"] for shot in followed["by_shot"] if shot["reason"])
+        said.append(f"how far its prompts are followed is not known: {'; '.join(reasons)}")
     return said

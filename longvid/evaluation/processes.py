@@ -18,6 +18,8 @@ from longvid.errors import UserError
 
 COMMAND = (sys.executable, "-m", "longvid")
 CONNECT_SECONDS = 5
+SIGKILL = 9
+"""Which Windows has no name for."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class Ran:
 
     @property
     def last_line(self) -> str:
-        """What it ended on, for a person."""
+        """What it ended on, for a person. One that a signal ended had said nothing of that."""
+        if self.code < 0:
+            killed = ", as where memory runs out" if -self.code == SIGKILL else ""
+            return f"ended by signal {-self.code}{killed}"
         lines = self.err.strip().splitlines() or [f"exit code {self.code}"]
         return lines[-1].removeprefix("error: ")
 

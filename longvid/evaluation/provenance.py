@@ -101,6 +101,10 @@ def provenance(film: source.Source, timeline: Timeline | None = None) -> Provena
     if timeline.model is None:
         return replace(found, shots=shots, notes=("where its chunks begin is not known",))
     geometry = plugins.choose(timeline).backend.geometry
+    fps = timeline.fps or geometry.fps
+    if film.fps != fps:
+        rates = f"it has {float(film.fps):g} frames a second, not the timeline's {float(fps):g}"
+        return replace(found, shots=shots, notes=(f"{rates}, so where its chunks begin is not known",))
     return replace(found, shots=shots, notes=(), **_by_geometry(shots, geometry))
 
 

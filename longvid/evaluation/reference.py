@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +70,15 @@ def apart(
 
     return Apart(
         fd_effnet=_distance([effnet(film) for film in own], [effnet(clip) for clip in seen], COMPONENTS),
-        # All of its dimensions, as FVD is defined.
-        fvd=_distance([film.clips for film in own], [clip.clips for clip in seen], sys.maxsize),
+        # All of its dimensions, as FVD is defined: also those in which the reference never varies.
+        fvd=_distance([film.clips for film in own], [clip.clips for clip in seen], None),
     )
 
 
 def _distance(
     own: Sequence[NDArray[np.float32] | None],
     reference: Sequence[NDArray[np.float32] | None],
-    components: int,
+    components: int | None,
 ) -> Distance | None:
     mine, theirs = ([part for part in whole if part is not None] for whole in (own, reference))
     if not mine or not theirs:

@@ -173,13 +173,14 @@ class Suite:
 
 def load(path: Path) -> Suite:
     """The films of a suite, each planned. Raises UserError, one line, for what is wrong with any of them."""
-    data, source = document.read(path)
+    data, source = document.read(path, "suite")
     written = _checked(data, source)
     variants = _variants(written, source)
     count = len(written.prompts) * len(written.seeds) * len(variants)
     if count > MAX_FILMS:
         raise source.error((), f"is {count:,} films; at most {MAX_FILMS:,}")
     films, prompts = [], []
+    made_by: dict[str, str] = {}
     for index, prompt in enumerate(written.prompts):
         content, place = _story(written, index, data, source)
         for seed in written.seeds:
@@ -197,6 +198,9 @@ def load(path: Path) -> Suite:
                     raise source.error(("prompts", index), short)
                 parts = [f"{index + 1:02}", prompt.name or plan.shots[0].prompt, variant.name, f"seed {seed}"]
                 name = "-".join([*map(_slug, parts), plan.effective()["sha256"][:8]])
+                if (twin := made_by.setdefault(name, variant.name)) != variant.name:
+                    same = f"{variant.name} makes the same film as {twin}; keep one"
+                    raise source.error(("methods",), same)
                 films.append(Film(name, index, number, seed, timeline, plan))
         prompts.append(prompt.name or " / ".join(shot.prompt for shot in films[-1].plan.shots))
     return Suite(written.title or path.stem, tuple(prompts), tuple(variants), written.seeds, tuple(films))
@@ -260,7 +264,7 @@ def _story(
         if prompt.shots is not None:
             content["shots"] = data["prompts"][index]["shots"]
         elif written.seconds is None:
-            raise source.error((), "says not how long a film is; add `seconds:`, as seconds: 60")
+            raise source.error((), "does not say how long a film is; add `seconds:`, as seconds: 60")
         else:
             content["shots"] = [{"prompt": prompt.prompt, "seconds": data["seconds"]}]
         content["title"] = prompt.name or prompt.prompt or f"{len(content['shots'])} shots"

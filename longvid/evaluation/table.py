@@ -91,7 +91,7 @@ def table(names: Sequence[str], films: Sequence[Mapping[str, Any]]) -> Table:
     for name in names:
         made.add_column(name, justify="right", overflow="fold")
     if len(films) > 1:
-        made.add_column("mean (95 %)", justify="right")
+        made.add_column("mean\n95 % band", justify="right")
     for metric in EVERY:
         values = [metric.of(film) for film in films]
         if metric.key.startswith("drift_per_minute") or (metric not in METRICS and not any_of(values)):
@@ -118,4 +118,4 @@ def _banded(found: Band | None, digits: int) -> str:
     mean = _said(found.mean, max(digits, 1))
     if found.low is None:
         return mean
-    return f"{mean} ({_said(found.low, max(digits, 1))} to {_said(found.high, max(digits, 1))})"
+    return f"{mean}\n{_said(found.low, max(digits, 1))} to {_said(found.high, max(digits, 1))}"

@@ -81,6 +81,7 @@ def listing(folder: Path) -> Listing:
     others = [path for path in files if path not in texts and path.name not in LISTS]
     beside = {text.with_suffix(""): text for text in texts}
     clips = []
+    bare = []
     for path in others:
         text = beside.get(path.with_suffix(""))
         is_clip = path.suffix.lower() in CLIP_SUFFIXES
@@ -92,22 +93,26 @@ def listing(folder: Path) -> Listing:
         else:
             if is_clip:
                 name = path.with_suffix(BESIDE).name
-                problems.append(Problem(path, f"has no caption; write one as {name} beside it"))
+                bare.append(Problem(path, f"has no caption; write one as {name} beside it"))
             continue
         if caption:
             clips.append(Captioned(path, caption))
     problems += [Problem(text, "is a caption without a clip of its name beside it") for text in texts]
 
     if not clips:
-        bare = sum(path.suffix.lower() in CLIP_SUFFIXES for path in others)
-        if not bare:
+        count = sum(path.suffix.lower() in CLIP_SUFFIXES for path in others)
+        if not count:
             raise UserError(
                 f"{folder}: holds no clip; put clips there, each with a caption beside as NAME.txt"
             )
+        if problems:
+            raise UserError(f"{folder}: no clip has a caption that can be read: {problems[0]}")
         raise UserError(
-            f"{folder}: holds {bare} clip{'s'[: bare > 1]} and no caption for {'any' if bare > 1 else 'it'}; "
+            f"{folder}: holds {count} clip{'s'[: count > 1]} and no caption for "
+            f"{'any' if count > 1 else 'it'}; "
             f"write one beside each as NAME.txt, or a {LISTS[0]} with {NAME} and {TEXT}"
         )
+    problems += bare
     return Listing(folder, tuple(clips), tuple(sorted(problems, key=lambda problem: problem.path)))
 
 

@@ -84,6 +84,17 @@ def test_what_a_suite_would_cost(place):
         ["progressive", "1", str(one.evaluations), str(one.network_calls)],
         ["replace", "1", str(other.evaluations), str(other.network_calls)],
     ]
+    ran = longvid("compare", "suite.yaml", "--plan", "--json")
+    assert json.loads(ran.out) == [
+        {
+            "method": each.method,
+            "films": 1,
+            "evaluations": each.evaluations,
+            "network_calls": each.network_calls,
+            "seconds": None,
+        }
+        for each in (one, other)
+    ]
     assert not Path("suite").exists()
 
 
@@ -119,7 +130,7 @@ def test_a_stop_is_passed_on_and_what_is_there_is_kept(place):
 
 
 WRONG = {
-    ("compare", "no.yaml"): "no.yaml: no such file",
+    ("compare", "no.yaml"): "no.yaml: no such file; a suite is a YAML file",
     ("compare", "suite.yaml", "-o", "suite.yaml"): "--output suite.yaml: is a file; name a folder",
     (
         "compare",

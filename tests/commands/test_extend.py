@@ -31,9 +31,9 @@ from longvid.starts import Handoff
 from longvid.state import WorkDirectory
 from longvid.timeline import build
 from longvid.video import reader
-from tests.looping import progressive
 from tests.planning import longvid
 from tests.tiny import RUNTIME, TinyBackend
+from tests.walking import progressive
 
 BOAT = {"prompt": "a red boat", "seconds": 4}
 SEA = {"prompt": "the sea", "seconds": "26f", "guidance": 3}

@@ -225,6 +225,11 @@ def test_it_goes_on_where_it_was(footage: Path) -> None:
             "--sample: is for the denoiser; with --train decoder ",
         ),
         (("--size", "large"), "--size large: is no size; write WIDTHxHEIGHT, as 424x240"),
+        (
+            ("--micro-batch", "3", "--batch", "4"),
+            "--batch 4 --micro-batch 3: a batch of 4 cannot be ",
+        ),
+        (("--optimizer", "muon", "--shard"), "--optimizer muon: needs whole matrices; leave --shard out"),
         (("--window", "3"), "8 steps are no multiple of the window's 3 chunks; nearest: 6 or 9"),
     ],
 )
@@ -232,6 +237,13 @@ def test_wrong_flags_are_one_line(footage: Path, flags: tuple[str, ...], message
     ran = finetune(*flags)
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err.splitlines()[-1]
+
+
+def test_a_file_is_no_models_folder(footage: Path) -> None:
+    Path("out").write_text("of somebody")
+    ran = finetune("--dry-run")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "error: --output out: is a file; name a folder\n"
 
 
 def test_a_folder_without_clips_is_one_line(workplace: Path) -> None:

@@ -279,7 +279,21 @@ def test_methods_side_by_side() -> None:
     assert found["chained"]["latents"] < found["replace"]["latents"] == found["replace-noised"]["latents"]
     assert found["fifo"]["evaluations"] > found["progressive"]["evaluations"]
     shown = longvid("plan", "film.yaml", "--methods").out
-    assert "FIFO-Diffusion" in shown and f"{found['fifo']['evaluations']:,}" in shown
+    assert "a queue of single latents" in shown and f"{found['fifo']['evaluations']:,}" in shown
+
+
+def test_a_method_with_options_is_compared_as_well() -> None:
+    Path("film.yaml").write_text(FILM)
+    ran = longvid("plan", "film.yaml", "--methods", "--json", "--method", "progressive:overlap=0")
+    found = {each["method"]: each for each in json.loads(ran.out)}
+    assert list(found)[5:] == ["progressive:overlap=0"]
+    own, default = found["progressive:overlap=0"], found["progressive"]
+    assert own["says"] == "progressive with overlap=0", "not what is said of it without"
+    assert own["latents"] < default["latents"], "no clean chunk is shown"
+    again = longvid("plan", "film.yaml", "--methods", "--json", "--method", "fifo")
+    assert len(json.loads(again.out)) == 5
+    wrong = longvid("plan", "film.yaml", "--methods", "--method", "fifo:no=1")
+    assert (wrong.code, wrong.out) == (2, "") and "fifo has no option 'no'" in wrong.err
 
 
 def test_a_method_that_cannot_make_the_film_says_why() -> None:

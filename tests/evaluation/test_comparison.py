@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from longvid.errors import RenderError
 from longvid.evaluation.comparison import Failed, Place, Scored, made, make
 from longvid.evaluation.processes import Ran
+from longvid.files import checksum
 from tests.evaluation.comparing import TWO_BY_TWO, scored, suite
 from tests.kept import flip
 from tests.planning import longvid
@@ -50,6 +52,18 @@ def test_scores_that_are_damaged_are_none():
     assert place.known([film]) == {}
 
 
+def test_scores_without_vbench_are_none_where_it_is_asked_for():
+    film = suite().films[0]
+    place = Place(Path("out"))
+    place.make()
+    place.film(film).write_bytes(b"film")
+    for vbench in (None, {"dynamic_degree": 0.5}):
+        [one] = scored(suite(), {"vbench": vbench})
+        place.keep(replace(one, film=film, content=checksum(place.film(film))))
+        assert len(place.known([film])) == 1
+        assert len(place.known([film], vbench=True)) == (vbench is not None)
+
+
 def test_what_a_command_ends_on_is_why_a_film_failed():
     film = suite(TWO_BY_TWO).films[0]
     place = Place(Path("out"))
@@ -71,13 +85,14 @@ def test_warnings_are_kept():
     assert Ran(9, "", "").last_line == "exit code 9"
 
 
-def test_one_film_that_fails_leaves_the_others_be():
+@pytest.mark.parametrize("error", [RenderError("full disk"), OSError("full disk")], ids=["told", "raw"])
+def test_one_film_that_fails_leaves_the_others_be(error):
     read = suite()
     ready = {one.film.name: one for one in scored(read, *[{}] * 8)}
 
     def one(film):
         if film.seed == 2:
-            raise RenderError("full disk")
+            raise error
         return ready[film.name]
 
     results = [result for result in made(read.films, one, jobs=3) if result is not None]

@@ -44,3 +44,8 @@ def test_what_is_too_short_or_still_has_none() -> None:
     assert power_at_period(change_of({}, 64), 16) == pytest.approx(1)
     assert power_at_period(np.r_[np.nan, np.ones(160)], 16) is None
     assert power_at_period(np.r_[np.nan, np.ones(160)], 16, left_out=range(1, 161)) is None
+
+
+def test_a_chunk_of_one_frame_has_no_period() -> None:
+    change = np.random.default_rng(0).uniform(size=100)
+    assert power_at_period(change, 1) is None

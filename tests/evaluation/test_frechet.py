@@ -42,3 +42,13 @@ def test_of_both_as_many_as_the_smaller_has() -> None:
     assert distance(reference, reference[:90]).dimensions == 64
     with pytest.raises(ValueError, match="two clips"):
         distance(reference[:1], reference)
+
+
+def test_in_all_dimensions_what_the_reference_never_does_counts_too() -> None:
+    reference = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32)
+    reference[:, -1] = 0
+    films = reference.copy()
+    films[:, -1] = 3
+    assert distance(films, reference, components=None).value == pytest.approx(9, rel=1e-4)
+    assert distance(films, reference, components=None).dimensions == 300
+    assert distance(films, reference).value == pytest.approx(0, abs=1e-4)

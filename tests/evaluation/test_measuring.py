@@ -23,6 +23,7 @@ def level_of(frames: list[np.ndarray]) -> np.ndarray:
 
 
 AS_ENCODED = "measured as it was encoded, so its seams and flicker are the encoder's as well"
+NO_CONSISTENCY = "no shot is long enough for feature consistency: two clips of 2 s each are needed"
 BY = Means(cuts=True, flow=True, embed=level_of, missing=None)  # type: ignore[arg-type]
 
 
@@ -36,8 +37,8 @@ def test_a_film_is_measured_from_its_latents_or_as_its_file(workplace: Path) -> 
     assert (found["frames_from"], encoded["frames_from"]) == ("latents", "file")
     assert (found["frames"], found["seconds"], found["chunk_frames"]) == (60, 5, 8)
     assert found["seam_ratio"] is not None and found["seam_ratio"] != encoded["seam_ratio"]
-    assert found["notes"] == []
-    assert encoded["notes"] == [AS_ENCODED]
+    assert found["notes"] == [NO_CONSISTENCY]
+    assert encoded["notes"] == [AS_ENCODED, NO_CONSISTENCY]
 
 
 def test_titles_are_no_part_of_what_is_measured_from_latents(workplace: Path) -> None:
@@ -55,7 +56,7 @@ def test_where_latents_are_damaged_the_file_is_measured_and_it_is_said(workplace
     found = measured(film)
     assert found["frames_from"] == "file"
     damaged = "film.longvid/latents/000002.safetensors is missing or damaged"
-    assert found["notes"] == [f"its file is measured, not its latents: {damaged}", AS_ENCODED]
+    assert found["notes"] == [f"its file is measured, not its latents: {damaged}", AS_ENCODED, NO_CONSISTENCY]
 
 
 def test_a_film_too_short_for_a_metric_says_so(workplace: Path) -> None:
@@ -66,6 +67,8 @@ def test_a_film_too_short_for_a_metric_says_so(workplace: Path) -> None:
     found = measured(rendered_of("film.yaml", "short.mp4"))
     assert found["flicker_at_chunk_period"] is None
     assert "too short to tell its chunks' period by" in str(found["notes"])
+    assert found["consistency"] is None
+    assert NO_CONSISTENCY in found["notes"]
 
 
 def rendered_of(timeline: str, output: str = "film.mp4") -> source.Source:

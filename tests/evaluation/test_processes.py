@@ -20,6 +20,13 @@ def test_a_command_ends_with_its_code_and_what_it_said():
     assert ran.last_line.startswith("no.yaml: no such file")
 
 
+def test_a_process_that_a_signal_ended_did_not_end_on_what_it_said_last():
+    ran = processes.Ran(-9, "", "chunk 3 of 45\n")
+    assert ran.last_line == "ended by signal 9, as where memory runs out"
+    assert processes.Ran(-15, "", "chunk 3 of 45\n").last_line == "ended by signal 15"
+    assert processes.Ran(1, "", "chunk 3 of 45\nerror: the disk is full\n").last_line == "the disk is full"
+
+
 def test_cores_are_shared():
     cores = threads_each(1)
     assert [threads_each(jobs) for jobs in (cores, 2 * cores)] == [1, 1]

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,18 @@ def test_a_timeline_without_a_model_tells_of_no_chunks(workplace: Path) -> None:
     found = provenance(film, timeline.load(Path("film.yaml")))
     assert [shot.start_frame for shot in found.shots] == [0, 21, 45]
     assert (found.borders, found.notes) == (None, ("where its chunks begin is not known",))
+
+
+def test_a_film_at_another_rate_is_not_made_of_the_timelines_chunks(workplace: Path) -> None:
+    film = source.probe(write(Path("film.mp4"), levels(120), fps=Fraction(24)))
+    found = provenance(
+        film, asked(shots=[{"prompt": each, "seconds": 2.5} for each in ("a boat", "the sea")])
+    )
+    assert [shot.start_frame for shot in found.shots] == [0, 60]
+    assert (found.borders, found.chunk_frames) == (None, None)
+    assert found.notes == (
+        "it has 24 frames a second, not the timeline's 12, so where its chunks begin is not known",
+    )
 
 
 def test_a_timeline_says_when_switches_were_asked_for_and_the_film_when_they_came(workplace: Path) -> None:

@@ -51,6 +51,15 @@ def test_films_have_other_names_exactly_if_they_are_other_films():
     assert suite().films[0].name.startswith("01-a-red-boat-progressive-seed-1-")
 
 
+def test_two_rows_of_one_film_are_refused():
+    """Their files would be one; names that look alike as files are no matter for other films."""
+    rows = "[{name: 'Ours!', method: progressive}, {name: ours, method: METHOD}]"
+    text = f"model: tiny\nseconds: 3\nprompts: a boat\nmethods: {rows}\n"
+    assert len(suite(text.replace("METHOD", "replace")).films) == 2
+    with pytest.raises(UserError, match=r":4: methods: ours makes the same film as Ours!; keep one$"):
+        suite(text.replace("METHOD", "progressive"))
+
+
 def test_steps_are_swept_but_for_methods_with_their_own():
     read = suite(
         "model: tiny\nseconds: 3\nsteps: [8, 12]\nprompts: a boat\n"
@@ -123,7 +132,7 @@ WRONG = {
     BASE.replace("methods: [progressive]", ""): "suite.yaml:1: methods: is missing",
     BASE.replace(
         "seconds: 3\n", ""
-    ): "suite.yaml:1: says not how long a film is; add `seconds:`, as seconds: 60",
+    ): "suite.yaml:1: does not say how long a film is; add `seconds:`, as seconds: 60",
     BASE.replace("seconds: 3", "seconds: 1.5"): (
         "suite.yaml:3: prompts[0]: lasts 1.5 s; films are measured in clips of two seconds"
     ),

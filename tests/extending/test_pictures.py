@@ -34,8 +34,8 @@ def draw(name: str, grey: int) -> None:
     sheet.write_png([np.full((40, 60, 3), grey, np.uint8)], Path(name))
 
 
-def asked(*shots: Mapping[str, Any]) -> Request:
-    film = build({"model": "tiny", "seed": 7, "shots": list(shots)})
+def asked(*shots: Mapping[str, Any], **keys: object) -> Request:
+    film = build({"model": "tiny", "seed": 7, **keys, "shots": list(shots)})
     return Request(film, device="cpu", dtype="float32").settled(TinyBackend())
 
 
@@ -71,6 +71,23 @@ def test_stopped_anywhere_it_becomes_the_same() -> None:
         request = read_request(work)
     assert Path("film.mp4").read_bytes() == Path("whole.mp4").read_bytes()
     assert longvid("verify", "film.longvid", "-q").code == 0
+
+
+@pytest.mark.parametrize("method", ["replace-noised", "fifo", "chained", "progressive:chunk=1"])
+def test_by_any_method_it_stands_in_front_until_its_unit_is_clean(method: str) -> None:
+    """Also where that unit is noised again, as context: a film that goes on behind it has no picture."""
+    request = asked(BOAT, method=method, window=1)
+    planned = request.plan(TinyBackend())
+    go(request, "whole.mp4")
+    work = go(request, stop_at=planned.walk.leave[0] + 1)
+    assert go(read_request(work)) == work
+    assert Path("film.mp4").read_bytes() == Path("whole.mp4").read_bytes()
+
+
+def test_it_costs_a_latent_until_its_unit_is_clean() -> None:
+    """Two latents behind the picture, then chunk by chunk two behind two; all twice: guidance."""
+    planned = asked(BOAT, method="replace-noised", window=1).plan(TinyBackend())
+    assert planned.calls_by_latents == ((3, 16), (4, 32))
 
 
 def test_another_picture_renders_its_run_anew() -> None:

@@ -124,6 +124,10 @@ def test_hidden_files_are_left_out_and_linked_folders_read_once(tmp_path: Path) 
         ({}, "DATA: holds no clip; put clips there, each with a caption beside as NAME.txt"),
         ({"boat_txt": "a boat", "notes_pdf": ""}, "DATA: holds no clip; put clips there, each with"),
         ({"a_mp4": ""}, "DATA: holds 1 clip and no caption for it; write one beside each as NAME.txt, or a"),
+        (
+            {"a_mp4": "", "metadata_jsonl": "{"},
+            "DATA: no clip has a caption that can be read: DATA/metadata.jsonl:1: ",
+        ),
         ({"a_mp4": "", "b_mov": ""}, "DATA: holds 2 clips and no caption for any; write one beside each as"),
         (
             {"a_mp4": "", "metadata_csv": ""},
