@@ -97,7 +97,7 @@ def test_pulled_networks_score_prompts_and_clips(workplace: Path, monkeypatch: p
     assert own.values["clip_margin"] == third["margin"]
     assert own.signals.clips is not None and own.signals.clips.shape == (2, 16)
     apart = reference.apart([own], [film], by, lambda what: None)
-    assert apart.fvd is not None and (apart.fvd.n, apart.fvd.dimensions) == (2, 1)
+    assert apart.fvd is not None and (apart.fvd.n, apart.fvd.dimensions) == (2, 16)
     assert apart.fvd.value == pytest.approx(0, abs=0.1), "the film's own file, but for its encoder"
 
 
