@@ -129,7 +129,8 @@ def finetune(
     yield from recorded(asked, happening, began, accelerated, sampled, objective, stopping)
     if material is not None and not stopping():
         yield results.write(asked, backend, film, runtime, objective.trainee, material, began)
-    # Else threads that listen to the other processes are torn down with the interpreter, and may crash it.
+    # Together, and before the interpreter goes: else threads that listen to the others may crash it.
+    accelerated.wait_for_everyone()
     accelerated.end_training()
 
 

@@ -100,6 +100,7 @@ def main(folder: str, changed: str) -> None:
         told = json.dumps({"event": type(event).__name__, "step": event.step})
         os.write(1, f"{told}\n".encode())  # In one piece: other processes tell theirs in between.
     if torch.distributed.is_initialized():
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
