@@ -18,7 +18,8 @@ PAPER = "Progressive Autoregressive Video Diffusion Models (arXiv 2410.08151), s
 @dataclass(frozen=True)
 class Data:
     """What it was trained on. ``clips``: files; ``left_out``: those that could not be used. ``sequences``:
-    the stretches that they were cut into, ``held_out`` of which nothing was learnt."""
+    the stretches that they were cut into, ``held_out`` of which nothing was learnt. ``dataset``: whose code
+    made them; None for somebody's own."""
 
     clips: int
     left_out: int
@@ -27,6 +28,7 @@ class Data:
     seconds: Fraction
     size: tuple[int, int]
     fps: Fraction
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def card(facts: Facts) -> str:
         ("footage", clock(data.seconds)),
         ("taken at", f"{data.size[0]}x{data.size[1]}, {float(data.fps):g} frames a second"),
     )
+    whose = "somebody's own" if data.dataset is None else f"the dataset {_text(data.dataset)}"
     skipped = f" ({facts.skipped_steps} of them skipped: a loss that is no number)" * (
         facts.skipped_steps > 0
     )
@@ -123,7 +126,7 @@ def card(facts: Facts) -> str:
             f"# {_text(facts.name)}",
             "",
             f"This is {what} {_text(facts.base)}, trained on {_count(data.clips)} "
-            f"clip{'s' * (data.clips != 1)} of somebody's own {made}.",
+            f"clip{'s' * (data.clips != 1)} of {whose} {made}.",
             "",
             "```console",
             f"longvid render film.yaml {use}",

@@ -34,6 +34,7 @@ from longvid.training.corpus import corpus, examined
 from longvid.training.denoising import Denoising
 from longvid.training.distributed import Precision, accelerator, shards
 from longvid.training.material import Format, Material, distinct_captions
+from longvid.training.optimizers import check_device
 from longvid.training.reconstruction import Reconstruction
 from longvid.training.rehearsal import Rehearsal, rehearse
 from longvid.training.results import Written as Written
@@ -69,6 +70,7 @@ def choose(asked: Asked, backend: Backend) -> Iterator[Looked | Material]:
     film that cannot be.
     """
     check_steps(asked.sampling_steps, asked.window)
+    check_device(asked.recipe.optimizer, choose_device(asked.device))
     if asked.sample is not None:
         plan_sample(asked, backend)
     format = Format(backend.geometry, asked.size, asked.fps, asked.window + 1)

@@ -16,6 +16,15 @@ from longvid.training.muon import Muon
 from longvid.training.recipe import Recipe
 
 
+def check_device(optimizer: str, device: torch.device) -> None:
+    """Raise UserError for an optimizer that cannot be there."""
+    if optimizer == "adamw-8bit" and (device.type != "cuda" or find_spec("bitsandbytes") is None):
+        raise UserError(
+            "--optimizer adamw-8bit: needs a CUDA card and bitsandbytes (pip install bitsandbytes); "
+            "adamw needs neither"
+        )
+
+
 def make_optimizer(recipe: Recipe, weights: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019) unless the recipe says otherwise. Raises UserError for one that cannot
     be here."""
@@ -29,11 +38,7 @@ def make_optimizer(recipe: Recipe, weights: Mapping[str, nn.Parameter]) -> torch
                 raise UserError("--optimizer muon: needs whole matrices; leave --shard out, or take adamw")
             return Muon(parameters, **options)
         case "adamw-8bit":
-            if parameters[0].device.type != "cuda" or find_spec("bitsandbytes") is None:
-                raise UserError(
-                    "--optimizer adamw-8bit: needs a CUDA card and bitsandbytes (pip install bitsandbytes); "
-                    "adamw needs neither"
-                )
+            check_device(recipe.optimizer, parameters[0].device)
             # For cards only: never run yet.
             from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found, unused-ignore]
 

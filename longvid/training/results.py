@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from longvid import __version__, plugins
+from longvid import __version__, datasets, plugins
 from longvid.backends import Backend, CodecTrainee, Film, FilmSpec, Runtime, Trainee
 from longvid.devices import device_name
 from longvid.errors import RenderError
@@ -115,6 +115,7 @@ def told(asked: Asked, material: Material) -> card.Data:
         seconds=Fraction(material.seconds),
         size=asked.size,
         fps=asked.fps,
+        dataset=asked.data if datasets.is_name(asked.data) else None,
     )
 
 

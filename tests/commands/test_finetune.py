@@ -229,6 +229,7 @@ def test_it_goes_on_where_it_was(footage: Path) -> None:
             ("--micro-batch", "3", "--batch", "4"),
             "--batch 4 --micro-batch 3: a batch of 4 cannot be ",
         ),
+        (("--optimizer", "adamw-8bit", "--dry-run"), "--optimizer adamw-8bit: needs a CUDA card and "),
         (("--optimizer", "muon", "--shard"), "--optimizer muon: needs whole matrices; leave --shard out"),
         (("--window", "3"), "8 steps are no multiple of the window's 3 chunks; nearest: 6 or 9"),
     ],

@@ -96,6 +96,11 @@ owners allow.
 """
 
 
+def test_clips_of_a_dataset_are_its_own() -> None:
+    text = card(replace(FACTS, data=replace(DATA, dataset="diorama")))
+    assert "trained on 3 clips of the dataset diorama to denoise" in text
+
+
 def test_the_whole_card(tmp_path: Path) -> None:
     assert card(FACTS) == WHOLE
     write_card(tmp_path, FACTS)
