@@ -59,7 +59,7 @@ def require_extra(model: str) -> None:
 def outline(config: Config) -> nn.Module:
     """The network of a configuration on the meta device; buffers of a network of diffusers are real, since
     no file holds them. Raises UserError for sizes that make no network."""
-    from accelerate import init_empty_weights  # type: ignore[import-untyped]
+    from accelerate import init_empty_weights  # type: ignore[import-untyped]  # it has no stubs
 
     kind = _class(config)
     network: nn.Module

@@ -100,6 +100,7 @@ class WanCodec:
             shown.append(vae.decoder(latent, feat_cache=features, feat_idx=[0], first_chunk=first))
         frames = torch.cat(shown, dim=2)
         if vae.config.patch_size is not None:
+            # diffusers leaves it untyped.
             frames = unpatchify(frames, patch_size=vae.config.patch_size)  # type: ignore[no-untyped-call]
         return frames.float().clamp(-1, 1)
 
