@@ -238,12 +238,15 @@ def run(
     from longvid.training_events import TrainingBegan, TrainingDone, TrainingStepped, TrainingStopped
 
     step: int | None = None
+    written = False
     for event in told(asked, happening(asked, backend, material, stopping)):
         show(event)
-        if isinstance(event, TrainingDone):
-            return True
+        written = written or isinstance(event, TrainingDone)
         if isinstance(event, TrainingBegan | TrainingStepped):
             step = event.step
+    # Only now, for behind its last event a training still waits for the other processes.
+    if written:
+        return True
     if step is None:
         show(Noted("stopped; what is encoded is kept, and the same command goes on"))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from longvid.training import cache, corpus, metrics
+from longvid.training import finetune as training
 from longvid.training.footage import load as load_footage
 from longvid.training.reconstruction import measure_psnr
 from longvid.training.trainer import Stepped
@@ -59,6 +61,19 @@ def test_a_folder_of_clips_becomes_a_model_that_renders(footage: Path) -> None:
     ran = longvid("render", "film.yaml", "--device", "cpu", "-q")
     assert ran.code == 0, ran.err
     assert reader.header(Path("film.mp4")).frames == 24
+
+
+def test_a_training_is_followed_to_its_end(footage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind its last event a process waits for the others, who fail where it does not come."""
+    real, ended = training.finetune, []
+
+    def followed(*given: Any) -> Iterator[training.Event]:
+        yield from real(*given)
+        ended.append(True)
+
+    monkeypatch.setattr(training, "finetune", followed)
+    assert finetune(steps=1).code == 0
+    assert ended == [True]
 
 
 def test_a_lora_renders_beside_the_model(footage: Path) -> None:
