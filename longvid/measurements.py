@@ -2,7 +2,7 @@
 
 ``$XDG_CACHE_HOME/longvid/bench.json``, or ``~/.cache`` where that is not set:
 
-    {"diorama": {"96x64": {"seconds_per_call": [[4, 0.01], [20, 0.03]], "decode_seconds_per_frame": 0.001,
+    {"diorama": {"192x128": {"seconds_per_call": [[4, 0.01], [20, 0.03]], "decode_seconds_per_frame": 0.001,
                            "peak_bytes": 500000000, "device": "AMD EPYC", "dtype": "bfloat16",
                            "machine": "studio", "torch": "2.13.0", "date": "2026-11-22"}}}
 

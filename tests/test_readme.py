@@ -101,7 +101,7 @@ def test_the_dataset_of_the_python_example_is_one() -> None:
     (code,) = [block for block in blocks(README, "python") if "longvid.datasets" in block]
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
-    spec = datasets.DatasetSpec((96, 64), Fraction(12), 16, 16, 5, clips=3, seed=1)
+    spec = datasets.DatasetSpec((192, 128), Fraction(12), 16, 16, 5, clips=3, seed=1)
     dataset = names["boats"](spec)
     assert len(dataset) == 3
     for index in range(3):

@@ -22,7 +22,7 @@ seed: 7                      # the same seed gives the same film
 style: slow pan              # goes behind every prompt
 # guidance: 3                # how strictly prompts are followed; 1 turns it off
 # negative: in the rain      # what to keep out
-# output: {scale: 6, crf: 20}
+# output: {scale: 3, crf: 20}
 
 # Shots flow into each other: a prompt changes at the nearest border of two chunks of frames.
 # Times are seconds, 1m30s, 0:01:30.5 or, in frames, 120f.

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from longvid.backends.diorama import captions, world
-from longvid.backends.diorama.text import SIZES, AttributeEncoder, tokenize
+from longvid.backends.diorama.text import MAX_WORDS, SIZES, AttributeEncoder, tokenize
 
-FRAGMENTS = 0.2
-"""How often a caption is a few words only."""
+FRAGMENTS = 0.5
+"""How often a caption is a few words only, in any order."""
+SPLICED = 0.5
+"""How often a phrase of those is joined of two."""
+UNHEARD = 0.05
+"""How often a word is not heard, so that none is relied on alone."""
+Phrasing = Literal["captions", "held-out phrasings"]
 FIRST_COLUMNS = torch.tensor([0, *accumulate(SIZES)][:-1])
 """Of each attribute's values in the encoder's tokens."""
 
@@ -23,10 +28,11 @@ FIRST_COLUMNS = torch.tensor([0, *accumulate(SIZES)][:-1])
 @dataclass(frozen=True)
 class Batch:
     """``ids`` [b n] of the captions' words, and in which column of the tokens each attribute's value stands,
-    ``columns`` [b a]."""
+    ``columns`` [b a]; ``held_out``: they are to measure by, and not to learn from."""
 
     ids: Tensor
     columns: Tensor
+    held_out: bool
 
 
 @dataclass(frozen=True)
@@ -36,36 +42,46 @@ class Naming:
     blocks: tuple[nn.Module, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        return {"fragments": FRAGMENTS}
+        return {"fragments": FRAGMENTS, "spliced": SPLICED, "unheard": UNHEARD}
 
     @property
-    def checks(self) -> dict[str, None]:
-        return {"captions": None}
+    def checks(self) -> dict[str, Phrasing]:
+        """Fresh captions as in training; and those whose phrases and order training never uses."""
+        return {"captions": "captions", "held-out phrasings": "held-out phrasings"}
 
-    def draw_task(self, seed: int, step: int) -> None:
-        return None
+    def draw_task(self, seed: int, step: int) -> Phrasing:
+        return "captions"
 
-    def multiple(self, task: None) -> int:
+    def multiple(self, task: Phrasing) -> int:
         return 1
 
-    def draw(self, task: None, seed: int, step: int, samples: Sequence[int], held_out: bool = False) -> Batch:
-        """Fresh captions; those that are held out are no other step's."""
-        prompts, columns = [], []
+    def draw(
+        self, task: Phrasing, seed: int, step: int, samples: Sequence[int], held_out: bool = False
+    ) -> Batch:
+        """Fresh captions; those that are held out are no other step's, every word of them is heard, and no
+        phrase is joined."""
+        prompts, columns, heard = [], [], []
         for sample in samples:
             rng = np.random.default_rng((seed, step, sample, int(held_out)))
-            if rng.random() < FRAGMENTS:
-                prompt, said = captions.fragment(rng)
+            if task == "held-out phrasings":
+                prompt, said = captions.compose_held_out(world.draw_spec(rng), rng)
+            elif rng.random() < FRAGMENTS:
+                prompt, said = captions.fragment(rng, 0 if held_out else SPLICED)
             else:
                 prompt, said = captions.compose(world.draw_spec(rng), rng)
             values = ((said[name], len(known)) for name, known in captions.VALUES.items())
             prompts.append(prompt)
             columns.append([unsaid if value is None else value for value, unsaid in values])
+            heard.append(rng.random(MAX_WORDS) >= (0 if held_out else UNHEARD))
         told = torch.tensor(columns) + FIRST_COLUMNS
-        return Batch(tokenize(prompts).to(self.device), told.to(self.device))
+        ids = tokenize(prompts)
+        ids *= torch.from_numpy(np.stack(heard))[:, : ids.shape[1]]
+        return Batch(ids.to(self.device), told.to(self.device), held_out)
 
     def losses(self, network: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy [b], the sum over the attributes: each token holds its attribute's probabilities in
-        columns of its own."""
+        columns of its own. The encoder drops what it does to learn, and nothing to be measured."""
+        network.train(not batch.held_out)
         tokens: Tensor = network(batch.ids).float()
         probabilities = tokens.sum(1).gather(1, batch.columns)
         return -probabilities.clamp(min=1e-9).log().sum(1)

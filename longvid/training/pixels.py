@@ -54,7 +54,7 @@ def _decode(part: Frames, size: tuple[int, int], stop: Event) -> Clip | Problem:
 
     That is Open-Sora's own transform, to cover the picture and cut the middle out, but by Lanczos: bilinear
     sampling makes small pictures of large ones flicker (from 1280x720 to 96x64 frames differ by 3.2 grey
-    levels instead of 1.9, and diorama's codec loses 1.8 dB).
+    levels instead of 1.9).
     """
     width, height = size
     pixels = np.empty((part.count, height, width, 3), np.uint8)

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from longvid import plugins
 from longvid.backends import CodecPart, Film, FilmSpec, Geometry
-from longvid.backends.diorama import FILES, WEIGHTS, Diorama
+from longvid.backends.diorama import FILES, WEIGHTS, Diorama, codec
+from longvid.backends.diorama.folder import save
 from longvid.errors import UserError
 from longvid.files import checksum
 from longvid.training.distributed import recompute
 from tests.tiny import RUNTIME, SPEC, TinyBackend
 
-DIORAMA = FilmSpec((96, 64), Fraction(12), 4, {})
+DIORAMA = FilmSpec((192, 128), Fraction(12), 4, {})
 PARTS: tuple[CodecPart, ...] = ("codec", "decoder")
 
 
@@ -125,9 +126,12 @@ def test_a_trained_codec_becomes_a_model(tmp_path: Path) -> None:
     for name in set(FILES) - {"codec.safetensors"}:
         assert checksum(tmp_path / "mine" / name) == checksum(WEIGHTS / name)
 
-    film.codec_trainee("codec", fresh=0).save(tmp_path / "fresh", {})
+    own = {"mean": torch.ones(codec.CHANNELS), "std": torch.full((codec.CHANNELS,), 2.0)}
+    save(WEIGHTS, tmp_path / "scaled", {"codec.safetensors": own})
+    scaled = Diorama(tmp_path / "scaled").for_film(DIORAMA, RUNTIME)
+    scaled.codec_trainee("codec", fresh=0).save(tmp_path / "fresh", {})
     untrained = load_file(tmp_path / "fresh" / "codec.safetensors")
-    assert before["mean"].any() and not untrained["mean"].any() and untrained["std"].unique().tolist() == [1]
+    assert not untrained["mean"].any() and untrained["std"].unique().tolist() == [1]
 
 
 def test_a_codec_without_a_lesson_says_so() -> None:

@@ -26,7 +26,7 @@ from longvid.processes import euler
 from longvid.video import reader
 from tests.walking import progressive
 
-MODEL_CARD, SHEET = "MODEL_CARD.md", "samples.png"
+MODEL_CARD, SHEET = "MODEL_CARD.md", "sheet.png"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_words_outside_its_world_are_named_once_and_in_order() -> None:
 
 def test_an_unknown_word_is_not_read() -> None:
     film = Diorama().for_film(
-        FilmSpec((96, 64), Fraction(12), 4, {}), Runtime(torch.device("cpu"), torch.float32)
+        FilmSpec((192, 128), Fraction(12), 4, {}), Runtime(torch.device("cpu"), torch.float32)
     )
     encoder = film.text_encoder()
     known, more = encoder(["a boat at night"]), encoder(["a boat cheese at night"])
@@ -87,13 +87,13 @@ def test_an_unknown_word_is_not_read() -> None:
 
 
 def loaded() -> DioramaFilm:
-    spec = FilmSpec((96, 64), Fraction(12), 4, {})
+    spec = FilmSpec((192, 128), Fraction(12), 4, {})
     return Diorama().for_film(spec, Runtime(torch.device("cpu"), torch.float32))
 
 
 def drawn(seed: int) -> Tensor:
     """A picture [1 3 h w] of the world: a red kite at rest over a city by night, where the seed has it."""
-    spec = {"scene": 3, "time": 2, "weather": 0, "shape": 3, "color": 0, "motion": 3, "camera": 0}
+    spec = {"scene": 3, "time": 2, "weather": 0, "count": 0, "shape": 3, "color": 0, "motion": 3, "camera": 0}
     (shown,) = world.render((spec,), 0, 1, 1, np.random.default_rng(seed)).frames
     return torch.from_numpy(shown).permute(2, 0, 1)[None] / 127.5 - 1
 
@@ -101,7 +101,7 @@ def drawn(seed: int) -> Tensor:
 def test_a_picture_is_a_latent_of_four_equal_frames_and_comes_back() -> None:
     codec, picture = loaded().codec(), drawn(0)
     latent = codec.encode_picture(picture)
-    assert latent.shape == (1, 16, 1, 8, 12)
+    assert latent.shape == (1, 24, 1, 8, 12)
     assert torch.equal(latent, codec.encode(picture[:, :, None].expand(-1, -1, 4, -1, -1)))
     frames, _ = codec.decode(latent, {})
     error = (frames - picture[:, :, None]).square().mean((0, 1, 3, 4))
@@ -110,7 +110,7 @@ def test_a_picture_is_a_latent_of_four_equal_frames_and_comes_back() -> None:
 
 def test_a_film_begins_like_its_picture() -> None:
     """It has less than a quarter of the squared error of a film of the same prompt and seed without."""
-    film, shape = loaded(), (16, 4, 8, 12)
+    film, shape = loaded(), (24, 4, 8, 12)
     codec = film.codec()
     prompts = film.text_encoder()(["a red kite standing still over a city at night"])
     guided = classifier_free(film.denoiser(), film.text(prompts, {}, torch.ones(1, 1)), [1.5])

@@ -16,7 +16,7 @@ from longvid.errors import UserError
 from longvid.training.dataset import select
 from longvid.training.material import Format, describe
 
-SPEC = DatasetSpec((96, 64), Fraction(12), 16, 16, chunks=3, clips=6, seed=3)
+SPEC = DatasetSpec((192, 128), Fraction(12), 16, 16, chunks=3, clips=6, seed=3)
 """Clips of four chunks."""
 FIRSTS = slice(None, None, 16)
 
@@ -37,7 +37,7 @@ def test_a_clip_is_the_draw_of_its_seed_and_number() -> None:
     datasets.check(clip, SPEC, 4)
     expected = world.draw_clip(np.random.default_rng((3, 0)), 4, SWITCH_SHARE)
     assert np.array_equal(clip.pixels, expected.frames)
-    assert clip.weights is not None and np.array_equal(clip.weights, object_weights(expected.box))
+    assert clip.weights is not None and np.array_equal(clip.weights, object_weights(expected.boxes))
 
 
 def test_captions_and_begins_change_with_the_spec() -> None:
@@ -52,24 +52,27 @@ def test_captions_and_begins_change_with_the_spec() -> None:
     assert dataset(replace(SPEC, seed=4)).fingerprint != drawn.fingerprint
 
 
-def test_the_objects_box_counts_more() -> None:
-    box = np.array([[10.0, 20.5, 12.0, 22.0], [-9.0, -9.0, 0.5, 1.0], [0, 0, 0, 0]], np.float32)
-    weights = object_weights(box)
-    assert weights.shape == (3, 64, 96) and weights.dtype == np.uint8
+def test_the_objects_boxes_count_more() -> None:
+    first = [[10.0, 20.5, 11.0, 21.5], [-9.0, -9.0, 0.25, 0.5], [0, 0, 0, 0]]
+    second = [[0, 0, 0, 0], [40.0, 30.0, 40.5, 30.5], [0, 0, 0, 0]]
+    boxes = np.array([second, first], np.float32).swapaxes(0, 1)
+    weights = object_weights(boxes)
+    assert weights.shape == (3, 128, 192) and weights.dtype == np.uint8
+    # A unit is two pixels; the second pixel of a row or column begins at 0.
     assert [np.argwhere(frame > 1).tolist() for frame in weights] == [
-        [[20, 10], [20, 11], [21, 10], [21, 11]],
-        [[0, 0]],
+        [[row, column] for row in (42, 43) for column in (21, 22)],
+        [[0, 0], [0, 1], [1, 0], [1, 1], [61, 81]],
         [],
     ]
     assert set(weights.flatten().tolist()) == {1, 4}
 
 
 def test_it_is_known_by_its_name_and_its_words_are_the_models() -> None:
-    format = Format(GEOMETRY, (96, 64), Fraction(12), chunks=5)
+    format = Format(GEOMETRY, (192, 128), Fraction(12), chunks=5)
     selection = select("diorama", format, clips=40)
     lines = describe(selection, backend(None))
     assert lines[0].startswith("dataset diorama: 40 clips, 320 s in all, 8 s each, with ")
-    assert lines[1].startswith("40 passages of 6 chunks at 96x64 and 12 frames a second: ")
+    assert lines[1].startswith("40 passages of 6 chunks at 192x128 and 12 frames a second: ")
     assert len(lines) == 3, "all its words are known"
     assert len(datasets.load("diorama", replace(selection.spec, clips=None))) == 3200
 
@@ -78,14 +81,14 @@ def test_it_is_known_by_its_name_and_its_words_are_the_models() -> None:
     ("spec", "told"),
     [
         (replace(SPEC, size=(24, 16)), "24x16 at 12 frames a second in chunks of 16 and 16"),
-        (replace(SPEC, fps=Fraction(24)), "96x64 at 24 frames a second in chunks of 16 and 16"),
-        (replace(SPEC, first_chunk_frames=13), "96x64 at 12 frames a second in chunks of 13 and 16"),
+        (replace(SPEC, fps=Fraction(24)), "192x128 at 24 frames a second in chunks of 16 and 16"),
+        (replace(SPEC, first_chunk_frames=13), "192x128 at 12 frames a second in chunks of 13 and 16"),
     ],
 )
 def test_any_other_size_or_rate(spec: DatasetSpec, told: str) -> None:
     with pytest.raises(UserError) as error:
         dataset(spec)
     assert str(error.value) == (
-        "diorama: the dataset is 96x64 at 12 frames a second in chunks of 16 and 16, "
+        "diorama: the dataset is 192x128 at 12 frames a second in chunks of 16 and 16, "
         f"not {told}; train the model diorama on it, or name another dataset or a folder of clips"
     )

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from longvid import plugins
-from longvid.backends.diorama import FILES, WEIGHTS, Diorama
+from longvid.backends.diorama import FILES, WEIGHTS, Diorama, codec
 from longvid.backends.diorama.folder import save
 from longvid.backends.diorama.trainee import DioramaTrainee
 from longvid.errors import RenderError
@@ -80,7 +80,7 @@ def test_equal_weights_are_equal_bytes(trainee: DioramaTrainee, tmp_path: Path) 
 
 
 def test_a_codec_of_its_own(tmp_path: Path) -> None:
-    std = torch.full((16,), 2.0)
+    std = torch.full((codec.CHANNELS,), 2.0)
     save(WEIGHTS, tmp_path / "mine", {CODEC: {"std": std}})
     assert torch.equal(load_file(tmp_path / "mine" / CODEC)["std"], std)
     assert checksum(tmp_path / "mine" / DENOISER) == checksum(WEIGHTS / DENOISER)

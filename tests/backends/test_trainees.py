@@ -42,7 +42,7 @@ def loaded(
         case "tiny":
             backend, spec = TinyBackend(), SPEC
         case "diorama":
-            backend, spec = Diorama(), FilmSpec((96, 64), Fraction(12), 4, {})
+            backend, spec = Diorama(), FilmSpec((192, 128), Fraction(12), 4, {})
         case "skyreels":
             backend, spec = skyreels, FilmSpec((48, 32), Fraction(24), 4, {})
         case _:

@@ -107,7 +107,7 @@ def test_a_kill_takes_its_processes_with_it(workplace: Path, tmp_path: Path) -> 
         "from longvid.training.dataset import select\n"
         "from longvid.training.material import Format\n"
         "if __name__ == '__main__':\n"
-        "    format = Format(GEOMETRY, (96, 64), GEOMETRY.fps, 5)\n"
+        "    format = Format(GEOMETRY, (192, 128), GEOMETRY.fps, 5)\n"
         "    for clip in select('slow', format).shown(range(2), 1):\n"
         "        pass\n"
     )

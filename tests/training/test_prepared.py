@@ -296,22 +296,22 @@ def test_the_real_clips_for_diorama(tmp_path: Path) -> None:
     for clip in REAL:
         (tmp_path / "data" / f"{clip}.mp4").symlink_to(real_clip(clip))
     backend = diorama(None)
-    film = backend.for_film(FilmSpec((96, 64), Fraction(12), 4, {}), RUNTIME)
-    selection = chosen(tmp_path, Format(backend.geometry, (96, 64), Fraction(12), chunks=5))
+    film = backend.for_film(FilmSpec((192, 128), Fraction(12), 4, {}), RUNTIME)
+    selection = chosen(tmp_path, Format(backend.geometry, (192, 128), Fraction(12), chunks=5))
     assert describe(selection, backend)[:3] == [
         "3 clips, 19.284 s in all, 4.004 s to 10 s each, with 3 captions",
         "8 scenes of 0.32 s to 5.28 s",
-        "11 passages of 1 to 4 chunks at 96x64 and 12 frames a second: 9 to train on, 2 held out",
+        "11 passages of 1 to 4 chunks at 192x128 and 12 frames a second: 9 to train on, 2 held out",
     ]
     prepared = prepare(selection, film, tmp_path / "cache")
     assert sorted(prepared.training.chunks + prepared.held_out.chunks) == [1] * 9 + [3, 4]
     longest = prepared.training.chunks.index(4)
     excerpt = prepared.training.excerpt(longest, 0, 4)
-    assert excerpt.latents.shape == (16, 16, 8, 12)
+    assert excerpt.latents.shape == (24, 16, 8, 12)
     assert 0.3 < excerpt.latents.std() < 3
     text = film.text(excerpt.prompts, {}, excerpt.mix).for_units(range(4))
     times = torch.full((1, 16), 0.5)
-    assert film.denoiser()(excerpt.latents[None], times, text).shape == (1, 16, 16, 8, 12)
+    assert film.denoiser()(excerpt.latents[None], times, text).shape == (1, 24, 16, 8, 12)
 
 
 def test_a_datasets_chunks_have_captions_begins_and_weights_of_their_own(workplace: Path) -> None:

@@ -267,9 +267,9 @@ def test_psnr_is_each_clips_and_of_these_the_mean() -> None:
 def test_dioramas_codec_goes_through_it() -> None:
     """Every part that is trained is reached, whether the latent before is heard or a film begins."""
     backend = Diorama()
-    film = backend.for_film(FilmSpec((96, 64), backend.geometry.fps, 4, {}), RUNTIME)
+    film = backend.for_film(FilmSpec((192, 128), backend.geometry.fps, 4, {}), RUNTIME)
     torch.manual_seed(0)
-    clips = Clips((torch.randint(0, 256, (16, 64, 96, 3), dtype=torch.uint8),), (None,))
+    clips = Clips((torch.randint(0, 256, (16, 128, 192, 3), dtype=torch.uint8),), (None,))
     for part, heard in (("codec", 1), ("decoder", 0)):
         trainee = film.codec_trainee(part)
         objective = Reconstruction(trainee, backend.geometry, clips, NOTHING, part, CPU)
@@ -287,9 +287,9 @@ def test_dioramas_codec_goes_through_it() -> None:
 def test_dioramas_codec_goes_on_to_the_bit(tmp_path: Path) -> None:
     """Stopped behind its second step, and begun again; by Muon, whose state is in the kernels' layout."""
     backend = Diorama()
-    film = backend.for_film(FilmSpec((96, 64), backend.geometry.fps, 4, {}), RUNTIME)
+    film = backend.for_film(FilmSpec((192, 128), backend.geometry.fps, 4, {}), RUNTIME)
     torch.manual_seed(0)
-    clips = Clips((torch.randint(0, 256, (16, 64, 96, 3), dtype=torch.uint8),), (None,))
+    clips = Clips((torch.randint(0, 256, (16, 128, 192, 3), dtype=torch.uint8),), (None,))
     recipe = Recipe(
         steps=4, batch=1, lr=1e-3, warmup_steps=0, optimizer="muon", checkpoint_steps=2, keep_last=9
     )

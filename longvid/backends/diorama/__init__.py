@@ -20,19 +20,19 @@ NAME = "diorama"
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
-PEAK_BYTES = 470_000_000
+PEAK_BYTES = 570_000_000
 """Of a whole render on a CPU, PyTorch included, by `longvid bench`; the same for any length."""
 
 GEOMETRY = Geometry(
     chunk_latents=4,
     chunk_frames=16,
     first_chunk_frames=16,
-    channels=16,
-    pixel_stride=8,
+    channels=24,
+    pixel_stride=16,
     window_units=4,
     steps=16,
-    guidance=1.5,
-    sizes=((96, 64),),
+    guidance=2.5,
+    sizes=((192, 128),),
     any_size=False,
     fps=Fraction(12),
     fps_min=Fraction(12),

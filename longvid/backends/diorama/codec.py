@@ -1,10 +1,12 @@
-"""diorama's codec: four frames become one latent of 16 x 8 x 12, by 2D convolutions over folded time.
+"""diorama's codec: four frames become one latent of 24 x 8 x 12, by 2D convolutions over folded time.
 
 The four frames stand in the channels, so each latent decodes on its own: streaming and resuming need no
 carry.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -13,29 +15,60 @@ from torch.nn import functional as F
 
 LATENT_FRAMES = 4
 """Frames in a latent."""
-CHANNELS = 16
-PIXEL_STRIDE = 8
-WIDTHS = (64, 96, 128)
-"""Channels at a half, a quarter and an eighth of the picture's side."""
+CHANNELS = 24
+PIXEL_STRIDE = 16
+WIDTHS = (32, 64, 96, 160)
+"""Channels at a half, a quarter, an eighth and a sixteenth of the picture's side."""
 
 
-EASE = (0.6, 0.3)
-"""Share of the last frame of the latent before in a latent's first frames. Latents are made one by one, so
-their small errors differ, and uneased they tick at every border. With these the step at
-a switch of prompts stays under twice a film's median one."""
+EASE = (1.0, 0.5)
+"""How much of a step between latents is taken out of the first frames of the later one."""
+EASE_MOST = 0.8
+"""Share of the frame before in a latent's first one, at most."""
+EASE_TO = 0.75
+"""Of what frames change inside latents, to which the step between two is brought. What is taken out of it
+comes with the next frames, and makes these change more."""
+EASE_REACH_PX = 8
+"""Of the surroundings in which changes are compared."""
+EASE_FAINT = 0.001
+"""Changes of less, of 2, are all alike."""
 
 
-def ease(frames: Tensor, last: Tensor | None) -> Tensor:
-    """Frames [b c f h w] of whole latents, each latent's first ones crossfaded from the frame before it.
+class Before(NamedTuple):
+    """Of the latent in front: its last ``frame`` [b c 1 h w], and how much its frames ``change`` there
+    [b 1 h w]."""
 
-    `last` [b c 1 h w] is the frame in front of them, None at a film's or a run's start.
+    frame: Tensor
+    change: Tensor
+
+
+def ease(frames: Tensor, before: Before | None) -> tuple[Tensor, Before]:
+    """Frames [b c f h w] of whole latents, each latent's first ones crossfaded from the frame before it; and
+    what the next ones need. ``before`` is None at a film's or a run's start.
+
+    Latents are made one by one, so their small errors differ, and uneased they tick at every border. Where
+    the picture changes more from latent to latent than inside either, the frame before stays on by so much
+    that it no longer does; what moves as fast inside as across goes on nearly untouched, or it would falter.
     """
-    whole = frames if last is None else torch.cat([last.expand_as(frames[:, :, :LATENT_FRAMES]), frames], 2)
-    latents = rearrange(whole, "b c (f t) h w -> b c f t h w", t=LATENT_FRAMES)
+    latents = rearrange(frames, "b c (f t) h w -> b c f t h w", t=LATENT_FRAMES)
+    inside = (latents[:, :, :, 1:] - latents[:, :, :, :-1]).abs().mean((1, 3))
+    first = Before(latents[:, :, :1, 0], inside[:, :1]) if before is None else before
+    frame = torch.cat([first.frame, latents[:, :, :-1, -1]], 2)
+    usual = torch.maximum(inside, torch.cat([first.change, inside[:, :-1]], 1))
+    step = around((latents[:, :, :, 0] - frame).abs().mean(1), EASE_REACH_PX) + EASE_FAINT
+    share = (1 - EASE_TO * (around(usual, EASE_REACH_PX) + EASE_FAINT) / step).clamp(0, EASE_MOST)[:, None]
     eased = latents.clone()
-    for i, share in enumerate(EASE):
-        eased[:, :, 1:, i] += share * (latents[:, :, :-1, -1] - latents[:, :, 1:, i])
-    return rearrange(eased, "b c f t h w -> b c (f t) h w")[:, :, -frames.shape[2] :]
+    for i, part in enumerate(EASE):
+        eased[:, :, :, i] += part * share * (frame - latents[:, :, :, i])
+    last = Before(latents[:, :, -1:, -1], inside[:, -1:])
+    return rearrange(eased, "b c f t h w -> b c (f t) h w"), last
+
+
+def around(pictures: Tensor, reach_px: int) -> Tensor:
+    """The mean of each pixel's surroundings, so far to every side, in [n c h w], as far as there are any."""
+    side = 2 * reach_px + 1
+    across = F.avg_pool2d(pictures, (1, side), 1, (0, reach_px), count_include_pad=False)
+    return F.avg_pool2d(across, (side, 1), 1, (reach_px, 0), count_include_pad=False)
 
 
 class Residual(nn.Module):
@@ -52,28 +85,32 @@ class Residual(nn.Module):
 
 
 class Codec(nn.Module):
-    """Pictures of any size whose sides are multiples of 8; trained at 96 x 64."""
+    """Pictures of any size whose sides are multiples of 16; trained at 192 x 128."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        half, quarter, eighth = WIDTHS
-        folded = 3 * LATENT_FRAMES * 4
+        half, quarter, eighth, sixteenth = WIDTHS
+        folded = 3 * LATENT_FRAMES
         self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(folded, half, 3, padding=1),
-            Residual(half),
-            nn.Conv2d(half, quarter, 4, 2, 1),
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(folded * 16, quarter, 3, padding=1),
             Residual(quarter),
             nn.Conv2d(quarter, eighth, 4, 2, 1),
             Residual(eighth),
-            Residual(eighth),
-            nn.Conv2d(eighth, CHANNELS, 1),
+            nn.Conv2d(eighth, sixteenth, 4, 2, 1),
+            Residual(sixteenth),
+            Residual(sixteenth),
+            nn.Conv2d(sixteenth, CHANNELS, 1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(CHANNELS, eighth, 3, padding=1),
+            nn.Conv2d(CHANNELS, sixteenth, 3, padding=1),
+            Residual(sixteenth),
+            Residual(sixteenth),
+            nn.Conv2d(sixteenth, eighth * 4, 1),
+            nn.PixelShuffle(2),
             Residual(eighth),
             Residual(eighth),
             nn.Conv2d(eighth, quarter * 4, 1),
@@ -83,11 +120,10 @@ class Codec(nn.Module):
             nn.Conv2d(quarter, half * 4, 1),
             nn.PixelShuffle(2),
             Residual(half),
-            Residual(half),
-            nn.Conv2d(half, folded, 3, padding=1),
+            nn.Conv2d(half, folded * 4, 3, padding=1),
             nn.PixelShuffle(2),
         )
-        self.before = nn.Conv2d(CHANNELS, eighth, 3, padding=1, bias=False)
+        self.before = nn.Conv2d(CHANNELS, sixteenth, 3, padding=1, bias=False)
         nn.init.zeros_(self.before.weight)
         self.register_buffer("mean", torch.zeros(CHANNELS))
         self.register_buffer("std", torch.ones(CHANNELS))
@@ -101,14 +137,14 @@ class Codec(nn.Module):
 
     def encode(self, video: Tensor) -> Tensor:
         """Latents [b c f h w], each channel of mean 0 and deviation 1 over the world, of frames
-        [b 3 4f 8h 8w] in [-1, 1]."""
+        [b 3 4f 16h 16w] in [-1, 1]."""
         folded = rearrange(video, "b c (f t) h w -> (b f) (t c) h w", t=LATENT_FRAMES)
         latents: Tensor = self.encoder(folded.contiguous(memory_format=torch.channels_last)).float()
         latents = (latents - self.mean[:, None, None]) / self.std[:, None, None]
         return rearrange(latents, "(b f) c h w -> b c f h w", b=len(video))
 
     def decode(self, latents: Tensor, before: Tensor | None = None) -> Tensor:
-        """Frames [b 3 4f 8h 8w], about in [-1, 1], of latents [b c f h w].
+        """Frames [b 3 4f 16h 16w], about in [-1, 1], of latents [b c f h w].
 
         `before` [b c 1 h w] is the latent in front of them, None at a film's or a run's start.
         """

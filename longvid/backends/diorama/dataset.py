@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longvid.backends.diorama import captions, world
+from longvid.backends.diorama.objects import UNIT_PX
 from longvid.datasets import Clip, DatasetSpec
 from longvid.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Raised when a clip of the same number comes out otherwise, so that they are not mixed."""
 CLIPS = 3200
 """Unless another number is asked for: 7 hours."""
 SWITCH_SHARE = 0.45
 """Clips with a transition between two captions."""
 OBJECT_WEIGHT = 4
-"""A pixel in the object's box counts so many times; the box leaves some room about the object."""
+"""A pixel in an object's box counts so many times; the box leaves some room about the object."""
 CAPTIONS = 1
 """What a generator draws of a clip; the clip itself comes of its seed and number alone."""
 
@@ -52,7 +53,7 @@ class World:
 
     def clip(self, index: int) -> Clip:
         drawn = world.draw_clip(np.random.default_rng((self.seed, index)), self.chunks, SWITCH_SHARE)
-        return Clip(drawn.frames, object_weights(drawn.box))
+        return Clip(drawn.frames, object_weights(drawn.boxes))
 
     def _story(self, index: int) -> world.Story:
         return world.draw_story(np.random.default_rng((self.seed, index)), self.chunks, SWITCH_SHARE)
@@ -62,10 +63,14 @@ class World:
         return np.arange(self.chunks) * world.CHUNK_FRAMES
 
 
-def object_weights(box: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """How much each pixel counts [f h w], of the object's boxes x0 y0 x1 y1 [f 4] in pixels."""
-    left, top, right, bottom = box.T[..., None, None]
-    inside = (left < world.COLUMN + 1) & (right > world.COLUMN) & (top < world.ROW + 1) & (bottom > world.ROW)
+def object_weights(boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """How much each pixel counts [f h w], of the objects' boxes x0 y0 x1 y1 [f n 4] in units."""
+    half = np.float32(0.5 / UNIT_PX)
+    inside = np.zeros((len(boxes), *world.ROW.shape), bool)
+    for box in boxes.swapaxes(0, 1):
+        left, top, right, bottom = box.T[..., None, None]
+        across = (left < world.COLUMN + half) & (right > world.COLUMN - half)
+        inside |= across & (top < world.ROW + half) & (bottom > world.ROW - half)
     return np.where(inside, np.uint8(OBJECT_WEIGHT), np.uint8(1))
 
 

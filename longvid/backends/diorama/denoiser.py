@@ -3,7 +3,7 @@
 A residual 3 x 3 block at the latent grid on either side gives a shape the same drawing at every place.
 Between them every token attends to the whole window in space and time: at 480 tokens this costs what a
 factorised pair of attentions does, and a moving object is one hop away. Text comes in twice: in the
-modulation of each latent frame, and by cross-attention to the prompt's seven tokens.
+modulation of each latent frame, and by cross-attention to the prompt's tokens.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from longvid.backends import Carry, CodecPart, Lora, Prompts, Runtime
 from longvid.backends.diorama import FILES, NAME
-from longvid.backends.diorama.codec import LATENT_FRAMES, Codec, ease
+from longvid.backends.diorama.codec import LATENT_FRAMES, Before, Codec, ease
 from longvid.backends.diorama.codec_trainee import DioramaCodecTrainee
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.text import AttributeEncoder, tokenize
@@ -74,7 +74,9 @@ class DioramaCodec:
     def decode(self, chunk: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         with torch.autocast(chunk.device.type, self.dtype, enabled=self.dtype != torch.float32):
             frames = self.network.decode(chunk, carry.get("latent"))
-        return ease(frames, carry.get("frame")), {"latent": chunk[:, :, -1:], "frame": frames[:, :, -1:]}
+        before = Before(carry["frame"], carry["change"]) if carry else None
+        eased, last = ease(frames, before)
+        return eased, {"latent": chunk[:, :, -1:], **last._asdict()}
 
     def flush(self, carry: Carry) -> Tensor | None:
         return None
