@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from longvid.backends.diorama import world
 from longvid.backends.diorama.captions import VALUES, Spec, stated
+from longvid.backends.diorama.codec import around
 from longvid.backends.diorama.text import SIZES
 from longvid.errors import UserError
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHTS = Path(__file__).parent / "judging" / "judge.safetensors"
+HEIGHT_PX, WIDTH_PX = world.HEIGHT, world.WIDTH
+"""At which films are looked at: a pixel for each of the world's units."""
 CLIP_FRAMES = 2 * world.FPS
 """A judgement is of two seconds."""
 STRIDE_FRAMES = 4
@@ -40,51 +43,110 @@ STRIDE_FRAMES = 4
 SAMPLES = CLIP_FRAMES // STRIDE_FRAMES
 SETTLING_FRAMES = CLIP_FRAMES
 """What a new prompt asks for is on its way: not held against it."""
-WIDTHS = (32, 64, 96, 128)
+WIDTHS = (32, 64, 96, 112)
 """Channels of the convolutions."""
-HIDDEN = 192
-SHIFTS_PX = [(0, across) for across in range(-6, 7)] + [(down, 0) for down in (-6, -4, -2, 2, 4, 6)]
-"""By which pictures are compared, (down, across): as far as things go from one sample to the next."""
+HIDDEN = 160
+ROW_PX = 2
+"""Pictures are compared in rows of so many pixels: flakes and drops count less."""
+SHIFTS = [(0, across) for across in range(-6, 7)] + [(down, 0) for down in (-3, -2, -1, 1, 2, 3)]
+"""By which one is compared with the next, rows down and pixels across: as far as objects go meanwhile."""
+LATER, LATER_SHIFTS = 3, [(0, across) for across in range(-9, 10)]
+"""And with the one so many further on, by columns of two pixels: as far as scenery goes in a second."""
+BAND_ROWS = 4
+"""Height of the bands in which a picture is compared as a whole."""
+BANDS = HEIGHT_PX // (BAND_ROWS * ROW_PX)
+FAINT = 0.01
+"""Pictures that differ by less hardly tell which way anything goes."""
 
 
 class JudgeNetwork(nn.Module):
-    """2D convolutions over each sampled picture, and over how well it fits the next one if all went this way
-    or that; pooled over place and time."""
+    """2D convolutions over each sampled picture, half way joined by how well its parts fit the one before if
+    they came this way or that; pooled over place and time. Beside them, for what is large and slow, the
+    colours of the picture's bands, how they change as time passes, and how they fit if they move as scenery
+    does before a camera that pans."""
 
     def __init__(self) -> None:
         super().__init__()
         half, quarter, eighth, last = WIDTHS
         self.look = nn.Sequential(
-            nn.Conv2d(3 * 4 + len(SHIFTS_PX), half, 3, padding=1),
+            nn.Conv2d(3 * 4 + 1, half, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(half, quarter, 3, 2, 1),
             nn.ReLU(),
             nn.Conv2d(quarter, eighth, 3, 2, 1),
             nn.ReLU(),
-            nn.Conv2d(eighth, last, 3, padding=1),
+        )
+        self.follow = nn.Sequential(
+            nn.Conv2d(eighth + len(SHIFTS), last, 3, 2, 1),
             nn.ReLU(),
             nn.Conv2d(last, last, 3, padding=1),
             nn.ReLU(),
         )
-        self.name = nn.Sequential(nn.Linear(2 * last, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, sum(SIZES)))
+        known = 3 * last + BANDS * (len(SHIFTS) + len(LATER_SHIFTS) + 2 * 3)
+        self.name = nn.Sequential(nn.Linear(known, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, sum(SIZES)))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits [b v] of clips, uint8 [b s h w 3]: of each attribute's values in turn, and of its being
         none of them (an object's colour where there is no object)."""
         x = rearrange(pictures, "b s h w c -> b s c h w").float() / 127.5 - 1
-        shown = F.pixel_unshuffle(rearrange(x[:, :-1], "b s c h w -> (b s) c h w"), 2)
-        seen = self.look(torch.cat([shown, misfits(x)], 1).contiguous(memory_format=torch.channels_last))
-        seen = rearrange(seen.float(), "(b s) c h w -> b c (s h w)", b=len(x))
-        logits: Tensor = self.name(torch.cat([seen.mean(2), seen.amax(2)], 1))
+        sharp = contrast(reduce(x, "b s c (h y) (w x) -> (b s) 1 h w", "mean", y=ROW_PX, x=2))
+        rows = reduce(x, "b s c (h y) w -> b s c h w", "mean", y=ROW_PX)
+        later = misfits(rearrange(sharp, "(b s) c h w -> b s c h w", b=len(x)), LATER, LATER_SHIFTS)
+        apart = misfits(rows, 1, SHIFTS)
+        shown = F.pixel_unshuffle(rearrange(x, "b s c h w -> (b s) c h w"), 2)
+        seen = self.look(torch.cat([shown, sharp], 1).contiguous(memory_format=torch.channels_last))
+        came = parts(torch.cat([apart[:, :1], apart], 1))  # the first picture as the second
+        seen = self.follow(torch.cat([seen, came.to(seen.dtype)], 1))
+        seen = rearrange(seen.float(), "(b s) c h w -> b s c (h w)", b=len(x))
+        most, means = seen.amax((1, 3)), seen.mean(3)
+        known = [most, means.amax(1), means.mean(1), bands(apart), bands(later), colours(x)]
+        logits: Tensor = self.name(torch.cat(known, 1))
         return logits
 
 
-def misfits(pictures: Tensor) -> Tensor:
-    """How far each picture of [b s c h w], moved by each of SHIFTS_PX, is from the next, at half the size
-    [(b s-1) d h/2 w/2]; by its root, since scenery is faint."""
-    grey = pictures.mean(2)
-    apart = [(grey[:, 1:] - grey[:, :-1].roll(shift, (2, 3))).abs() for shift in SHIFTS_PX]
-    return F.avg_pool2d(rearrange(torch.stack(apart, 2), "b s d h w -> (b s) d h w"), 2).sqrt()
+def contrast(grey: Tensor) -> Tensor:
+    """Pictures [n 1 h w] without what is smooth, over its deviation thereabouts: the same by day and by night
+    and in fog."""
+    sharp = grey - around(grey, 2)
+    return sharp / (around(sharp.square(), 4).sqrt() + 0.02)
+
+
+def misfits(pictures: Tensor, ahead: int, shifts: Sequence[tuple[int, int]]) -> Tensor:
+    """How far each picture of [b s c h w], moved by each shift, is from the one so many ``ahead``
+    [b s-ahead d h w]."""
+    before, behind = pictures[:, :-ahead], pictures[:, ahead:]
+    return torch.stack([(behind - before.roll(by, (3, 4))).abs().mean(2) for by in shifts], 2)
+
+
+def parts(apart: Tensor) -> Tensor:
+    """How well each shift fits, of misfits [b s d h w], in squares of 16 pixels: [(b s) d h/4 w/8]."""
+    rows, columns = BAND_ROWS, BAND_ROWS * ROW_PX
+    places = rearrange(apart, "b s d h w -> (b s) d h w")
+    squares = F.avg_pool2d(
+        places, (2 * rows, 2 * columns), (rows, columns), (rows // 2, columns // 2), count_include_pad=False
+    )
+    return fits(squares)
+
+
+def bands(apart: Tensor) -> Tensor:
+    """How well each shift fits, of misfits [b s d h w], in bands as wide as the picture: [b d]."""
+    rows = reduce(apart, "b s d (h y) w -> (b s) d h", "mean", y=BAND_ROWS)
+    return reduce(fits(rows), "(b s) d h -> b (d h)", "mean", b=len(apart))
+
+
+def fits(apart: Tensor) -> Tensor:
+    """By how much each shift is less off [n d ...] than their mean, as a share of it, so that faint things
+    count as much as strong ones; 4 at most."""
+    mean = apart.mean(1, keepdim=True)
+    return 4 * (mean - apart) / (mean + FAINT)
+
+
+def colours(pictures: Tensor) -> Tensor:
+    """The colours [b d] of the bands of [b s c h w], and ten times their change from the clip's first half to
+    its second. They are medians (of some columns), which an object that goes through a band hardly moves."""
+    columns = rearrange(pictures[..., ::4], "b s c (h y) w -> b s (c h) (y w)", h=BANDS)
+    first, second = (half.mean(1) for half in columns.median(3).values.chunk(2, 1))
+    return torch.cat([(first + second) / 2, 10 * (second - first)], 1)
 
 
 def named(logits: Tensor) -> list[Spec]:
@@ -120,9 +182,11 @@ class Judged:
     """How far a shot shows what its prompt states.
 
     ``score``: of the attributes that the prompt states, the share that is shown, 0 to 1, mean over the clips
-    of two seconds behind the shot's settling. ``attributes``: the same of each alone, None for what is not
-    stated. ``clips``: the share by clip from the shot's start, settling or not. ``reason``: why there is no
-    score, where it is None.
+    of two seconds behind the shot's settling. Only what the prompt says counts (`captions.stated`): that "a
+    boat" is one, and that no object was asked for, goes unsaid. In the world some of each object is seen in
+    any two seconds, so a clip without one lacks it. ``attributes``: the same of each alone, None for what is
+    not stated. ``clips``: the share by clip from the shot's start, settling or not. ``reason``: why there is
+    no score, where it is None.
     """
 
     score: float | None
@@ -183,21 +247,22 @@ class Judge:
 
 
 def unknown(width_px: int, height_px: int, fps: Fraction) -> str | None:
-    """Why the judge cannot tell films of this size and rate, or None if it can: diorama's own, enlarged by
-    whole factors."""
-    scale, rest = divmod(width_px, world.WIDTH_PX)
-    if fps == world.FPS and scale and not rest and height_px == scale * world.HEIGHT_PX:
+    """Why the judge cannot tell films of this size and rate, or None if it can: its own size, enlarged by
+    whole factors, as diorama's are."""
+    scale, rest = divmod(width_px, WIDTH_PX)
+    if fps == world.FPS and scale and not rest and height_px == scale * HEIGHT_PX:
         return None
     return (
-        f"the judge knows diorama's films, {world.WIDTH_PX}x{world.HEIGHT_PX} or a whole multiple at "
-        f"{world.FPS} frames a second; this is {width_px}x{height_px} at {float(fps):g}"
+        f"the judge knows diorama's films, {WIDTH_PX}x{HEIGHT_PX} or a whole multiple at {world.FPS} frames "
+        f"a second; this is {width_px}x{height_px} at {float(fps):g}"
     )
 
 
-def small(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame [h w 3] in the world's size, by the mean of what each pixel was enlarged to."""
-    scale = frame.shape[0] // world.HEIGHT_PX
+def small(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames [... h w 3] in the size in which they are looked at, by the mean of the pixels that one stands
+    for."""
+    scale = frames.shape[-3] // HEIGHT_PX
     if scale == 1:
-        return frame
-    means = reduce(frame.astype(np.float32), "(h y) (w x) c -> h w c", "mean", y=scale, x=scale)
+        return frames
+    means = reduce(frames.astype(np.float32), "... (h y) (w x) c -> ... h w c", "mean", y=scale, x=scale)
     return (means + np.float32(0.5)).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Making the judge of diorama's films from nothing: `python -m longvid.training.judging OUT`.
 
-    OUT/clips       the world's clips, half of them as diorama's codec gives them back
+    OUT/clips       the world's clips, some of them as diorama's codec gives them back
     OUT/training    checkpoints
     OUT/judge.safetensors, OUT/MODEL_CARD.md: what ships in longvid/evaluation/judging
 
@@ -24,14 +24,24 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from longvid import devices
+from longvid import devices, digests
 from longvid.backends import FilmSpec, Runtime, VideoCodec
-from longvid.backends.diorama import GEOMETRY, captions, world
+from longvid.backends.diorama import FILES, GEOMETRY, captions, world
+from longvid.backends.diorama import WEIGHTS as SHIPPED
 from longvid.backends.diorama import backend as diorama
 from longvid.backends.diorama.dataset import SWITCH_SHARE
 from longvid.backends.diorama.text import SIZES
 from longvid.errors import RenderError, UserError
-from longvid.evaluation.judge import CLIP_FRAMES, SAMPLES, STRIDE_FRAMES, Accuracy, JudgeNetwork
+from longvid.evaluation.judge import (
+    CLIP_FRAMES,
+    HEIGHT_PX,
+    SAMPLES,
+    STRIDE_FRAMES,
+    WIDTH_PX,
+    Accuracy,
+    JudgeNetwork,
+    small,
+)
 from longvid.files import write, write_tensors
 from longvid.training import checkpoints
 from longvid.training.distributed import Precision, accelerator
@@ -44,11 +54,16 @@ CHUNKS = 6
 """Of a clip: 8 s, in which sea and snow pass through all their phases."""
 BLOCK = 50
 """Clips in a file."""
+STAYING = tuple(list(captions.VALUES["motion"]).index(name) for name in ("bouncing", "still"))
+AT_REST = 0.1
+"""Units by which an object that has come to rest may still move in a frame."""
 DRAWN, DECODED, HELD_OUT = 0, 1, 3
 """What a generator draws clips for; 2 were those by which the network was designed."""
 BATCH = 32
+DECODED_PART = 3
+"""One in so many clips goes through the codec: that takes three times as long as drawing it."""
 OPTIONS = ("clips", "held_out", "steps", "seed")
-"""That weights and card depend on."""
+"""That weights and card depend on, the codec apart."""
 WEIGHTS, CARD = "judge.safetensors", "MODEL_CARD.md"
 CARD_WIDTH = 118
 
@@ -121,10 +136,20 @@ def draw_clip(numbers: Sequence[int], codec: VideoCodec | None) -> dict[str, Ten
     frames = drawn.frames if codec is None else decoded(drawn.frames, codec, rng)
     labels = torch.tensor([label(spec) for spec in drawn.specs], dtype=torch.uint8)
     return {
-        "pixels": torch.from_numpy(frames[seen]),
+        "pixels": torch.from_numpy(small(frames[seen])),
         "labels": labels[torch.from_numpy(drawn.spec_index[seen])],
-        "settled": torch.from_numpy(drawn.settled[seen]),
+        "settled": torch.from_numpy(settled(drawn)[seen]),
     }
+
+
+def settled(clip: world.Clip) -> NDArray[np.bool_]:
+    """Whether each frame [f] shows what its spec says: no transition is under way, and an object that is to
+    stay in its place has reached it, since none comes to rest at the picture's edge."""
+    across = clip.boxes[:, 1, ::2].mean(1)
+    moves = np.abs(np.diff(across, prepend=across[:1])) > AT_REST
+    stays = np.array([spec["motion"] in STAYING for spec in clip.specs])
+    found: NDArray[np.bool_] = clip.settled & ~(moves & stays[clip.spec_index])
+    return found
 
 
 def label(spec: captions.Spec) -> list[int]:
@@ -173,7 +198,7 @@ class Judging:
                 rng = np.random.default_rng((seed, step, sample))
                 excerpts = self.training[rng.integers(len(self.training))]
                 batch = excerpts.take([int(rng.integers(len(excerpts)))])
-                aside = int(rng.integers(world.WIDTH_PX))
+                aside = int(rng.integers(WIDTH_PX))
                 batches.append(Batch(batch.pictures.roll(aside, 3), batch.labels))
             else:
                 excerpts = self.held_out[task]
@@ -206,39 +231,43 @@ def shares_right(network: JudgeNetwork, excerpts: Excerpts) -> dict[str, float]:
     return {name: round(share, 4) for name, share in zip(captions.VALUES, shares, strict=True)}
 
 
-def save(network: JudgeNetwork, accuracy: Accuracy, facts: Mapping[str, int], out: Path) -> None:
+def save(network: JudgeNetwork, accuracy: Accuracy, facts: Mapping[str, int | str], out: Path) -> None:
     """Weights in half precision, with what they are worth, and their card. Raises RenderError."""
     halves = {name: tensor.half() for name, tensor in network.state_dict().items()}
     write_tensors(out / WEIGHTS, halves, {"accuracy": json.dumps(asdict(accuracy))})
     write(out / CARD, card(accuracy, facts).encode())
 
 
-def card(accuracy: Accuracy, facts: Mapping[str, int]) -> str:
+def card(accuracy: Accuracy, facts: Mapping[str, int | str]) -> str:
     """What the judge is, how it was made, and what it is worth."""
     options = " ".join(f"--{name.replace('_', '-')} {facts[name]}" for name in OPTIONS)
     what = (
         f"`{WEIGHTS}` names what two seconds of a diorama film show: {', '.join(captions.VALUES)}. It sees "
-        f"{SAMPLES} frames of {CLIP_FRAMES}, {world.WIDTH_PX}x{world.HEIGHT_PX} px at {world.FPS} a second: "
-        "2D convolutions over each and how it fits the next, moved this way or that; pooled over place and "
-        f"time. {facts['parameters']:,} numbers in float16. Licence Apache-2.0."
+        f"{SAMPLES} frames of {CLIP_FRAMES}, {world.FPS} a second, brought to {WIDTH_PX}x{HEIGHT_PX} px: 2D "
+        "convolutions over each and over which way its parts go, pooled over place and time; "
+        "beside them which way the picture's bands go and how their colours change. "
+        f"{facts['parameters']:,} numbers in float16. Licence Apache-2.0."
     )
     worth = (
         f"How many of {accuracy.clips:,} held-out stretches of two seconds it names right: as diorama's "
         "world draws them, and as diorama's codec gives them back from noisy latents, as in films. They are "
-        f"of {facts['held_out']:,} clips, by which nothing was learnt and nothing chosen. While one prompt's "
-        "world turns into the next there is no truth, so none of them lies there. To name no object, and so "
-        "no colour and no motion, can be right as well."
+        f"of {facts['held_out']:,} clips, by which nothing was learnt and nothing chosen. There is no truth "
+        "while one prompt's world turns into the next, nor until an object that is to stay has come to its "
+        "place, so none of them lies there. To name no object, and so no colour and no motion, can be right "
+        "as well."
     )
     limits = (
         "What a denoiser gets wrong looks like nothing in these clips: of an object that comes apart, or of "
-        "a mixture of two scenes, it names what is likeliest. Seen in films: of an object that has all but "
-        "left the picture, it may name the wrong motion."
+        "a mixture of two scenes, it names what is likeliest. An object that goes round is out of the "
+        "picture for less than a second: in any two seconds a quarter of it can be seen at least, so where "
+        "none is named none was there."
     )
     made = (
         f"{facts['clips']:,} clips of 8 s of the procedural world (`longvid/backends/diorama/world.py`), "
-        f"{SWITCH_SHARE:.0%} of them with a transition; half go through diorama's codec, their latents with "
-        f"noise of a deviation up to {MAX_SAMPLED_NOISE}. {facts['steps']:,} steps of {BATCH} stretches, "
-        "Muon, average of the weights, on the CPU. No picture or text from elsewhere."
+        f"{SWITCH_SHARE:.0%} of them with a transition. One in {DECODED_PART} went through diorama's codec "
+        f"(SHA-256 {facts['codec']}...), its latents with noise of a deviation up to {MAX_SAMPLED_NOISE}. "
+        f"{facts['steps']:,} steps of {BATCH} stretches, half of them of decoded clips, Muon, average of the "
+        "weights, on the CPU. No picture or text from elsewhere."
     )
     right = [(name, accuracy.drawn[name], accuracy.decoded[name]) for name in captions.VALUES]
     rows = (f"| {name} | {drawn:.3f} | {decoded:.3f} |" for name, drawn, decoded in right)
@@ -263,26 +292,31 @@ def say(line: str) -> None:
 
 def main(
     out: Annotated[Path, typer.Argument(help="Folder for clips (0.4 MB each), checkpoints and the weights.")],
-    clips: Annotated[int, typer.Option(min=2, help="Clips of 8 s to learn from.")] = 2400,
+    clips: Annotated[int, typer.Option(min=2, help="Clips of 8 s to learn from.")] = 3600,
     held_out: Annotated[int, typer.Option(min=1, help="Clips to measure by.")] = 300,
-    steps: Annotated[int, typer.Option(min=1)] = 1200,
+    steps: Annotated[int, typer.Option(min=1)] = 1600,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    model: Annotated[
+        Path, typer.Option(help="Folder of diorama's weights, whose codec the clips go through.")
+    ] = SHIPPED,
 ) -> None:
     """Draw the world's clips, train the judge on them, measure it on others; write weights and card. On the
     CPU."""
     devices.keep_memory()
-    runtime = Runtime(torch.device("cpu"), torch.float32)
+    runtime = Runtime(torch.device("cpu"), devices.choose_dtype())
     spec = FilmSpec(GEOMETRY.sizes[0], Fraction(world.FPS), GEOMETRY.window_units, {})
-    codec = diorama(None).for_film(spec, runtime).codec()
-    folder = out / "clips" / str(seed)
+    codec = diorama(model).for_film(spec, runtime).codec()
+    digest = digests.sha256(model / FILES[0])[:12]
+    folder, through = out / "clips" / str(seed), f"decoded-{digest}"
     say(f"clips: {clips} to learn from, {held_out} to measure by")
     measured = {
         "drawn": draw(folder / "held-out-drawn", held_out, (seed, HELD_OUT), None, SAMPLES),
-        "decoded": draw(folder / "held-out-decoded", held_out, (seed, HELD_OUT), codec, SAMPLES),
+        "decoded": draw(folder / f"held-out-{through}", held_out, (seed, HELD_OUT), codec, SAMPLES),
     }
+    some = max(1, clips // DECODED_PART)
     learnt = (
-        draw(folder / "drawn", clips - clips // 2, (seed, DRAWN), None),
-        draw(folder / "decoded", clips // 2, (seed, DECODED), codec),
+        draw(folder / "drawn", clips - some, (seed, DRAWN), None),
+        draw(folder / through, some, (seed, DECODED), codec),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -307,6 +341,7 @@ def main(
         recipe,
         accelerator(precision, "cpu"),
         checkpointed,
+        identity={"codec": digest},
     ):
         if isinstance(event, Stepped) and event.held_out:
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.held_out.items())
@@ -321,12 +356,13 @@ def main(
         shares_right(network, measured["drawn"]),
         shares_right(network, measured["decoded"]),
     )
-    facts = {
+    facts: dict[str, int | str] = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "clips": clips,
         "held_out": held_out,
         "steps": steps,
         "seed": seed,
+        "codec": digest,
     }
     save(network, accuracy, facts, out)
     say(

@@ -51,6 +51,7 @@ def test_the_judge_knows_diorama_s_films_alone() -> None:
     shots = [shot("a red boat", 0)]
     assert can_judge("diorama", (384, 256), FPS, shots)
     assert not can_judge("opensora-v1.2", (384, 256), FPS, shots)
+    assert can_judge("diorama", (192, 128), FPS, shots)
     assert not can_judge("diorama", (424, 240), FPS, shots)
     assert not can_judge("diorama", (384, 256), Fraction(24), shots)
     assert not can_judge("diorama", (384, 256), FPS, [shot("", 0)])

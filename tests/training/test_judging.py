@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from longvid.backends import Carry
-from longvid.backends.diorama import captions, world
+from longvid import digests
+from longvid.backends import Carry, VideoCodec
+from longvid.backends.diorama import FILES, captions, world
+from longvid.backends.diorama.codec import Codec
 from longvid.backends.diorama.text import SIZES
-from longvid.evaluation.judge import SAMPLES, Judge, JudgeNetwork
+from longvid.errors import UserError
+from longvid.evaluation.judge import CLIP_FRAMES, SAMPLES, STRIDE_FRAMES, Judge, JudgeNetwork, small
+from longvid.files import write_tensors
 from longvid.training import judging
 from longvid.training.judging import Excerpts, Judging
 
 CPU = torch.device("cpu")
+KITE = 0.83
+"""Half a kite's width, the narrowest object's, over its radius."""
 
 
 class Mirror:
@@ -63,18 +70,45 @@ def test_a_clip_is_looked_at_every_few_frames(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(world, "draw_clip", draw_clip)
     clip = judging.draw_clip((0, 3), None)
-    pictures = torch.from_numpy(made[0].frames)
+    pictures = torch.from_numpy(small(made[0].frames))
     (phase,) = [p for p in range(4) if torch.equal(clip["pixels"], pictures[p::4])]
     assert clip["pixels"].shape == (24, 64, 96, 3)
-    assert clip["settled"].tolist() == made[0].settled[phase::4].tolist()
+    assert clip["settled"].tolist() == judging.settled(made[0])[phase::4].tolist()
     in_force = [made[0].specs[spec] for spec in made[0].spec_index[phase::4]]
     assert clip["labels"].tolist() == [judging.label(spec) for spec in in_force]
 
 
+@pytest.mark.parametrize(("motion", "stays"), [("left", False), ("bouncing", True), ("still", True)])
+def test_what_is_to_stay_is_settled_in_its_place(motion: str, stays: bool) -> None:
+    """Across goes 50, 51 and so on to 53, where it rests, or nearly. A transition is never settled."""
+    across = np.array([50, 51, 52, 53, 53.09, 53.09], np.float32)
+    boxes = np.zeros((6, 2, 4), np.float32)
+    boxes[:, 1, 0], boxes[:, 1, 2] = across - 12, across + 12
+    spec = dict.fromkeys(captions.VALUES, 0) | {"motion": list(captions.VALUES["motion"]).index(motion)}
+    index, frames = np.zeros(6, np.int64), np.zeros((6, 1, 1, 3), np.uint8)
+    clip = world.Clip(frames, boxes, index, np.array([True] * 5 + [False]), (spec,))
+    moving = [not stays] * 3
+    assert judging.settled(clip).tolist() == [True, *moving, True, False]
+
+
+def test_in_any_two_settled_seconds_some_of_each_object_is_seen() -> None:
+    """Of one that goes round a quarter, as far as its box reaches, in one of the frames that are looked at;
+    so that its label is what is to be seen."""
+    spec = {"scene": 0, "time": 0, "weather": 0, "count": 1, "shape": 3, "color": 0, "motion": 1, "camera": 0}
+    progress = np.zeros(9 * world.FPS, np.float32)
+    first = world._path((spec,), progress, 40.0, 1)
+    for across, radius in ((first, 11.5), (world._wrapped(first + world.APART), 11.5 * world.SMALLER)):
+        reach = radius * KITE
+        seen = np.minimum(across + reach, world.WIDTH) - np.maximum(across - reach, 0)
+        for start in range(len(seen) - CLIP_FRAMES):
+            assert seen[start : start + CLIP_FRAMES : STRIDE_FRAMES].max() > reach / 2
+
+
 def test_the_label_of_nothing_is_behind_an_attribute_s_values() -> None:
-    spec = {"scene": 1, "time": 0, "weather": 2, "shape": None, "color": None, "motion": None, "camera": 1}
-    assert judging.label(spec) == [1, 0, 2, 4, 6, 4, 1]
-    assert [size - 1 for size in SIZES][3:6] == [4, 6, 4]
+    none = dict.fromkeys(("count", "shape", "color", "motion"))
+    spec = {"scene": 1, "time": 0, "weather": 2, **none, "camera": 1}
+    assert judging.label(spec) == [1, 0, 2, 2, 6, 6, 4, 1]
+    assert [size - 1 for size in SIZES][3:7] == [2, 6, 6, 4]
 
 
 def test_a_codec_meets_noise_as_films_have_it() -> None:
@@ -108,7 +142,7 @@ def test_excerpts_lie_where_all_is_settled(tmp_path: Path, monkeypatch: pytest.M
         "draw_clip",
         lambda numbers, codec: {
             "pixels": torch.zeros(24, 1),
-            "labels": torch.zeros(24, 7),
+            "labels": torch.zeros(24, 8),
             "settled": settled,
         },
     )
@@ -172,6 +206,39 @@ def test_shares_of_what_is_named_right() -> None:
     assert judging.shares_right(network, mixed) == dict.fromkeys(captions.VALUES, 0.75) | {"time": 0.25}
 
 
+def untrained(folder: Path, seed: int) -> Path:
+    """diorama's weights as far as the recipe reads them: a codec that has learnt nothing."""
+    folder.mkdir()
+    torch.manual_seed(seed)
+    for name in FILES:
+        write_tensors(folder / name, Codec().state_dict() if name == "codec.safetensors" else {})
+    return folder
+
+
+def test_another_codec_s_clips_are_not_mixed_with_the_first_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are drawn anew, and a training that learnt of the first is not gone on with."""
+    drawn = []
+
+    def draw(
+        folder: Path, clips: int, kind: tuple[int, int], codec: VideoCodec | None, apart: int = 1
+    ) -> Excerpts:
+        drawn.append((folder.name, clips))
+        return excerpts(2)
+
+    monkeypatch.setattr(judging, "draw", draw)
+    monkeypatch.setattr(judging, "BATCH", 2)
+    for seed in (0, 1):
+        model = untrained(tmp_path / f"model-{seed}", seed)
+        with pytest.raises(UserError, match="with codec") if seed else nullcontext():
+            judging.main(tmp_path / "out", clips=6, held_out=1, steps=1, seed=0, model=model)
+    first, second = drawn[:4], drawn[4:]
+    assert [clips for _, clips in first] == [1, 1, 4, 2]
+    same = [one == other for one, other in zip(first, second, strict=True)]
+    assert same == [True, False, True, False]
+
+
 def test_the_recipe_writes_a_judge_and_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice the same to the bit, from the same clips; and a judge that can be loaded."""
     monkeypatch.setattr(judging, "BATCH", 2)
@@ -179,7 +246,8 @@ def test_the_recipe_writes_a_judge_and_its_card(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(judging, "SWITCH_SHARE", 0)
     app = typer.Typer()
     app.command()(judging.main)
-    options = ["--clips=2", "--held-out=1", "--steps=2", "--seed=4"]
+    model = untrained(tmp_path / "model", 0)
+    options = ["--clips=3", "--held-out=1", "--steps=2", "--seed=4", f"--model={model}"]
     for folder in ("one", "two"):
         done = CliRunner().invoke(app, [str(tmp_path / folder), *options], catch_exceptions=False)
         assert done.exit_code == 0, done.output
@@ -190,6 +258,7 @@ def test_the_recipe_writes_a_judge_and_its_card(tmp_path: Path, monkeypatch: pyt
     weights = load_file(tmp_path / "one" / judging.WEIGHTS)
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     card = (tmp_path / "one" / judging.CARD).read_text("utf-8")
-    assert "--clips 2 --held-out 1 --steps 2 --seed 4" in card
+    assert "--clips 3 --held-out 1 --steps 2 --seed 4" in card
+    assert f"SHA-256 {digests.sha256(model / 'codec.safetensors')[:12]}..." in card
     for name, right in judge.accuracy.decoded.items():
         assert f"| {name} | {judge.accuracy.drawn[name]:.3f} | {right:.3f} |" in card
