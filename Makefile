@@ -23,7 +23,7 @@ format: .venv/dev.stamp
 
 # diorama's weights from nothing: hours on two cores, see longvid/backends/diorama/weights/MODEL_CARD.md.
 weights: .venv/training.stamp
-	$(BIN)/python -m longvid.training.diorama runs/diorama
+	$(BIN)/longvid finetune diorama --model diorama --train all -o runs/diorama
 
 # constraints.txt holds the versions that were tested together; torch's CPU build serves where there is no card.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable

@@ -7,14 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from longvid.backends.diorama import NAME
 from longvid.commands import options
 from longvid.commands.render import signals
 from longvid.errors import UserError
-from longvid.training.asked import Asked, Part
+from longvid.training.asked import Asked
 from longvid.training.recipe import Optimizer, Recipe
 
 if TYPE_CHECKING:
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
     from longvid.training_events import TrainingBegan, TrainingStepped
 
 
+Trained = Literal["denoiser", "codec", "decoder", "all"]
+WITH_ALL = frozenset({"data", "output", "model", "train", "seed"})
+"""Flags beside which a whole recipe has its own numbers for everything."""
+
+
 def finetune(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -40,10 +47,10 @@ def finetune(
     ],
     model: Annotated[str, typer.Option(help="What is trained: a model's name, or a checkpoint's folder.")],
     train: Annotated[
-        Part,
+        Trained,
         typer.Option(
             help="denoiser. codec: encoder and decoder; a denoiser has to be trained for it anew. decoder: "
-            "alone; latents stay as they are."
+            "alone; latents stay as they are. all: diorama, from nothing, by its own recipe."
         ),
     ] = "denoiser",
     from_scratch: Annotated[
@@ -128,6 +135,9 @@ def finetune(
 
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output}: is a file; name a folder")
+    if train == "all":
+        make_all(context, data, model, output, seed)
+        return
     if merge and lora_rank is None:
         raise UserError("--merge: adds a LoRA to the model; give --lora-rank too")
     if lora_rank is not None and from_scratch:
@@ -202,6 +212,23 @@ def finetune(
         typer.echo(output)
     elif received:
         raise typer.Exit(128 + received[0])
+
+
+def make_all(context: typer.Context, data: str, model: str, output: Path, seed: int) -> None:
+    """Every part of diorama from nothing. Raises UserError for any other model, and for flags that its recipe
+    leaves no room for."""
+    if (data, model) != (NAME, NAME):
+        raise UserError(
+            f"--train all: makes {NAME} of its own world, {NAME} --model {NAME}; else name a part"
+        )
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    for name in (name for name in given if name not in WITH_ALL):
+        raise UserError(f"--{name.replace('_', '-')}: --train all has its own; leave it out, or train a part")
+    from longvid.training.diorama import make
+
+    make(output, seed)
+    typer.echo(output)
 
 
 def look(asked: Asked, backend: Backend, show: Show, stopping: Callable[[], bool]) -> Material | None:

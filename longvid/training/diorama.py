@@ -1,14 +1,14 @@
-"""Making diorama's weights from nothing: `python -m longvid.training.diorama OUT`.
+"""Making diorama's weights from nothing: `longvid finetune diorama --model diorama --train all -o OUT`.
 
 A recipe and no loop of its own: the text encoder's training here, then three commands of `longvid finetune`
 on the dataset `diorama`, each of which begins with the folder that the one before has written.
 
-    OUT/untrained   every weight as it is drawn
-    OUT/text        the text encoder names what captions say; it is frozen from here on
-    OUT/codec       encoder and decoder
-    OUT/decoder     the decoder once more, under the encoder that stays
-    OUT/denoiser    on its latents
-    OUT/weights     the same in half precision: what ships
+    OUT/stages/untrained   every weight as it is drawn
+    OUT/stages/text        the text encoder names what captions say; it is frozen from here on
+    OUT/stages/codec       encoder and decoder
+    OUT/stages/decoder     the decoder once more, under the encoder that stays
+    OUT/stages/denoiser    on its latents
+    OUT                    the same in half precision: what ships
 
 A stage whose folder is there is left out, and one that was stopped goes on from its last checkpoint.
 """
@@ -21,7 +21,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
 import typer
@@ -56,6 +55,22 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
+class Amounts:
+    """How much of what: ``clips`` of 8 s that the denoiser learns from, and those of them that the codec and
+    decoder do; training steps of each part; how many of the denoiser's, at first, are on short windows, and
+    over which share of them, at last, its rate falls."""
+
+    clips: int = 4800
+    codec_clips: int = 700
+    text_steps: int = 1000
+    codec_steps: int = 2800
+    decoder_steps: int = 2600
+    steps: int = 16000
+    short_steps: int = 2000
+    cooldown: float = 0.4
+
+
+@dataclass(frozen=True)
 class Stage:
     """A `longvid finetune`: what of the model ``base`` it trains, and the options that are its own."""
 
@@ -63,13 +78,12 @@ class Stage:
     base: str
     options: tuple[str, ...]
 
-    def arguments(self, out: Path, clips: int, seed: int, processes: int) -> list[str]:
+    def arguments(self, out: Path, seed: int, processes: int) -> list[str]:
         """Behind `longvid`."""
         common = [
             f"--model={(out / self.base).absolute()}",
             f"--output={out / self.name}",
             f"--cache={out / 'cache'}",
-            f"--clips={clips}",
             f"--seed={seed}",
             f"--batch={BATCH}",
             f"--micro-batch={max(1, BATCH // processes)}",
@@ -80,13 +94,21 @@ class Stage:
         return ["finetune", NAME, *common, *self.options]
 
 
-def stages(
-    codec_steps: int, decoder_steps: int, steps: int, short_steps: int, cooldown: float
-) -> tuple[Stage, ...]:
+def stages(amounts: Amounts) -> tuple[Stage, ...]:
     """Those behind the text encoder, in order."""
-    first = (f"--steps={codec_steps}", "--lr=2e-3", "--warmup=30", "--cooldown=0.6")
-    again = (f"--steps={decoder_steps}", "--lr=1e-3", "--warmup=30")
-    levels = (f"--steps={steps}", "--lr=3e-3", f"--short-steps={short_steps}", f"--cooldown={cooldown}")
+    few = (f"--clips={amounts.codec_clips}", "--warmup=30", "--every=300")
+    first = (*few, f"--steps={amounts.codec_steps}", "--lr=2e-3", "--cooldown=0.6")
+    again = (*few, f"--steps={amounts.decoder_steps}", "--lr=1e-3")
+    levels = (
+        f"--clips={amounts.clips}",
+        f"--steps={amounts.steps}",
+        "--lr=3e-3",
+        "--warmup=100",
+        f"--short-steps={amounts.short_steps}",
+        f"--cooldown={amounts.cooldown}",
+        "--every=500",
+        "--sample-every=0",
+    )
     return (
         Stage("codec", "text", ("--train=codec", *first)),
         Stage("decoder", "codec", ("--train=decoder", *again)),
@@ -116,7 +138,7 @@ def train_text(base: Path, out: Path, steps: int, seed: int) -> None:
         micro_batch=256,
         lr=3e-3,
         average=0.99,
-        weight_decay=0.01,
+        weight_decay=0.2,
         seed=seed,
         held_out_samples=1024,
     )
@@ -164,42 +186,24 @@ def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def main(
-    out: Annotated[Path, typer.Argument(help="Folder for every stage and the weights (about 8 GB).")],
-    clips: Annotated[int, typer.Option(min=2, help="Clips of 8 s to learn from; 5 % are held out.")] = 3200,
-    text_steps: Annotated[int, typer.Option(min=1)] = 1000,
-    codec_steps: Annotated[int, typer.Option(min=1)] = 2400,
-    decoder_steps: Annotated[int, typer.Option(min=1)] = 2600,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of the denoiser.")] = 11500,
-    short_steps: Annotated[
-        int, typer.Option(min=0, help="How many of them, at first, are on short windows.")
-    ] = 2000,
-    cooldown: Annotated[
-        float, typer.Option(min=0, max=1, help="Over which share of them, at last, the rate falls.")
-    ] = 0.35,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes that share the steps; left out: two, of two cores.")
-    ] = None,
-) -> None:
-    """Draw the world, train text encoder, codec, decoder and denoiser; write the weights as longvid ships
-    them. On the CPU."""
+def make(out: Path, seed: int = 0, amounts: Amounts | None = None, processes: int | None = None) -> None:
+    """Draw the world, train text encoder, codec, decoder and denoiser, and write the weights as longvid ships
+    them; on the CPU, in so many processes that share the steps (None: two, of two cores or more). About
+    9 GB. Raises RenderError where the disk refuses, and typer.Exit where a stage was stopped or failed."""
+    amounts = amounts or Amounts()
     processes = processes or min(2, os.cpu_count() or 1)
-    if not is_there(out / "untrained"):
-        write_untrained(out / "untrained", seed)
-    if not is_there(out / "text"):
-        train_text(out / "untrained", out / "text", text_steps, seed)
-    for stage in stages(codec_steps, decoder_steps, steps, short_steps, cooldown):
-        if not is_there(out / stage.name):
+    folder = out / "stages"
+    if not is_there(folder / "untrained"):
+        write_untrained(folder / "untrained", seed)
+    if not is_there(folder / "text"):
+        train_text(folder / "untrained", folder / "text", amounts.text_steps, seed)
+    for stage in stages(amounts):
+        if not is_there(folder / stage.name):
             say(f"{stage.name}: begins, or goes on")
-            launch(stage.arguments(out, clips, seed, processes), processes)
-    package(out / "denoiser", out / "weights")
+            launch(stage.arguments(folder, seed, processes), processes)
+    package(folder / "denoiser", out)
 
 
 def is_there(folder: Path) -> bool:
     """Whether a stage has come to its end: what makes its folder a model's is written last."""
     return (folder / FOLDER_FILE).is_file()
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longvid.training import cache, corpus, metrics
+from longvid.training import cache, corpus, diorama, metrics
 from longvid.training import finetune as training
 from longvid.training.footage import load as load_footage
 from longvid.training.reconstruction import measure_psnr
@@ -253,6 +253,44 @@ def test_wrong_flags_are_one_line(footage: Path, flags: tuple[str, ...], message
     ran = finetune(*flags)
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("boats", "--model", "diorama"),
+            "makes diorama of its own world, diorama --model diorama; else name a ",
+        ),
+        (
+            ("diorama", "--model", "tiny"),
+            "makes diorama of its own world, diorama --model diorama; else name a ",
+        ),
+        (
+            ("diorama", "--model", "diorama", "--steps", "5"),
+            "--steps: --train all has its own; leave it out, or",
+        ),
+        (
+            ("diorama", "--model", "diorama", "--from-scratch"),
+            "--from-scratch: --train all has its own; leave ",
+        ),
+    ],
+)
+def test_a_whole_recipe_takes_no_numbers_of_ones_own(
+    workplace: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    ran = longvid("finetune", *arguments, "-o", "out", "--train", "all")
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err and len(ran.err.splitlines()) == 1
+    assert not Path("out").exists()
+
+
+def test_a_whole_recipe_is_made_by_its_seed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(diorama, "make", lambda *given: made.append(given))
+    ran = longvid("finetune", "diorama", "--model", "diorama", "-o", "out", "--train", "all", "--seed", 7)
+    assert (ran.code, ran.out) == (0, "out\n"), ran.err
+    assert made == [(Path("out"), 7)]
 
 
 def test_a_file_is_no_models_folder(footage: Path) -> None:

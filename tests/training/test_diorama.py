@@ -1,4 +1,4 @@
-"""`python -m longvid.training.diorama`, whole, on a small world and a small network."""
+"""The recipe of diorama's weights, whole, on a small network and little of all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import torch
 import typer
 from safetensors.torch import load_file
 from torch import Tensor
-from typer.testing import CliRunner
 
 from longvid import plugins
 from longvid.backends import FilmSpec
-from longvid.backends.diorama import FILES, text
+from longvid.backends.diorama import FILES, codec, text
 from longvid.backends.diorama.denoiser import DenoiserSize
 from longvid.plugins import FOLDER_FILE
 from longvid.training import diorama
@@ -25,7 +24,7 @@ from tests.planning import longvid
 from tests.tiny import RUNTIME
 
 SIZE = DenoiserSize(
-    latent_channels=16,
+    latent_channels=codec.CHANNELS,
     latent_height=8,
     latent_width=12,
     conv=8,
@@ -34,32 +33,25 @@ SIZE = DenoiserSize(
     heads=2,
     text_width=text.WIDTH,
 )
-COUNTS = {
-    "clips": 2,
-    "text-steps": 2,
-    "codec-steps": 2,
-    "decoder-steps": 1,
-    "steps": 3,
-    "short-steps": 1,
-    "cooldown": 0.4,
-}
-
-
-def train(folder: Path) -> None:
-    app = typer.Typer()
-    app.command()(diorama.main)
-    options = [f"--{name}={count}" for name, count in COUNTS.items()]
-    result = CliRunner().invoke(app, [str(folder), *options, "--processes=1"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+AMOUNTS = diorama.Amounts(
+    clips=2,
+    codec_clips=2,
+    text_steps=2,
+    codec_steps=2,
+    decoder_steps=1,
+    steps=3,
+    short_steps=1,
+    cooldown=0.4,
+)
 
 
 @torch.inference_mode()
 def hear_and_see(folder: Path) -> tuple[Tensor, Tensor]:
     """The velocity that the folder's backend predicts for a chunk of noise, and the chunk's frames."""
     backend = plugins.backend(str(folder))
-    film = backend.for_film(FilmSpec((96, 64), Fraction(12), 4, {}), RUNTIME)
+    film = backend.for_film(FilmSpec((192, 128), Fraction(12), 4, {}), RUNTIME)
     words = film.text(film.text_encoder()(["a red boat at sea"]), {}, torch.ones(1, 1))
-    noise = torch.randn(1, 16, 4, 8, 12)
+    noise = torch.randn(1, 24, 4, 8, 12)
     return film.denoiser()(noise, torch.ones(1, 4), words), film.codec().decode(noise, {})[0]
 
 
@@ -87,8 +79,9 @@ def test_weights_from_nothing_that_the_backend_loads(tmp_path: Path, monkeypatch
     monkeypatch.setattr(diorama, "SIZE", SIZE)
     monkeypatch.setattr(diorama, "launch", launch)
     monkeypatch.setattr(diorama, "BATCH", 2)
-    train(tmp_path)
-    assert len(ran) == 3
+    weights, stages = tmp_path / "mine", tmp_path / "mine" / "stages"
+    diorama.make(weights, 0, AMOUNTS, 1)
+    assert ran == [f"--model={stages / base}" for base in ("text", "codec", "decoder")]
     parts = {
         ("untrained", "text"): "text.safetensors",
         ("text", "codec"): "codec.safetensors",
@@ -96,21 +89,20 @@ def test_weights_from_nothing_that_the_backend_loads(tmp_path: Path, monkeypatch
         ("decoder", "denoiser"): "denoiser.safetensors",
     }
     for (before, after), file in parts.items():
-        assert changed(tmp_path / before, tmp_path / after) == {file}
-    codecs = [load_file(tmp_path / name / "codec.safetensors") for name in ("codec", "decoder")]
+        assert changed(stages / before, stages / after) == {file}
+    codecs = [load_file(stages / name / "codec.safetensors") for name in ("codec", "decoder")]
     assert all(torch.equal(codecs[1][name], codecs[0][name]) for name in codecs[0] if "encoder" in name)
 
-    weights = tmp_path / "weights"
-    assert sorted(path.name for path in weights.iterdir()) == sorted((*FILES, FOLDER_FILE))
+    assert {path.name for path in weights.iterdir()} == {*FILES, FOLDER_FILE, stages.name}
     for name in FILES:
         for key, tensor in load_file(weights / name).items():
-            assert torch.equal(tensor, load_file(tmp_path / "denoiser" / name)[key].half())
+            assert torch.equal(tensor, load_file(stages / "denoiser" / name)[key].half())
     assert not plugins.backend(str(weights)).check_weights()
     velocity, frames = hear_and_see(weights)
-    assert velocity.shape == (1, 16, 4, 8, 12) and velocity.isfinite().all()
-    assert frames.shape == (1, 3, 16, 64, 96) and frames.isfinite().all()
+    assert velocity.shape == (1, 24, 4, 8, 12) and velocity.isfinite().all()
+    assert frames.shape == (1, 3, 16, 128, 192) and frames.isfinite().all()
 
-    train(tmp_path)
+    diorama.make(weights, 0, AMOUNTS, 1)
     assert len(ran) == 3
 
 
@@ -125,18 +117,24 @@ def test_an_untrained_model_comes_of_its_seed(tmp_path: Path, monkeypatch: pytes
 
 def test_stages_are_commands_that_a_person_can_give(tmp_path: Path) -> None:
     """In order, each on the model of the one before; two processes share a batch."""
-    stages = diorama.stages(1, 2, 3, 4, 0.5)
+    stages = diorama.stages(diorama.Amounts(clips=20, codec_clips=10, steps=30, short_steps=4, cooldown=0.5))
     assert [(stage.base, stage.name) for stage in stages] == [
         ("text", "codec"),
         ("codec", "decoder"),
         ("decoder", "denoiser"),
     ]
-    given = stages[2].arguments(tmp_path, 20, 7, 2)
-    assert given[:2] == ["finetune", "diorama"]
-    said = dict(flag.removeprefix("--").split("=") for flag in given[2:])
-    assert (said["model"], said["output"]) == (str(tmp_path / "decoder"), str(tmp_path / "denoiser"))
-    assert (said["batch"], said["micro-batch"], said["seed"], said["clips"]) == ("8", "4", "7", "20")
-    assert (said["train"], said["steps"], said["short-steps"]) == ("denoiser", "3", "4")
+    given = [stage.arguments(tmp_path, 7, 2) for stage in stages]
+    assert all(arguments[:2] == ["finetune", "diorama"] for arguments in given)
+    said = [dict(flag.removeprefix("--").split("=") for flag in arguments[2:]) for arguments in given]
+    assert [(each["train"], each["clips"]) for each in said] == [
+        ("codec", "10"),
+        ("decoder", "10"),
+        ("denoiser", "20"),
+    ]
+    last = said[2]
+    assert (last["model"], last["output"]) == (str(tmp_path / "decoder"), str(tmp_path / "denoiser"))
+    assert (last["batch"], last["micro-batch"], last["seed"]) == ("8", "4", "7")
+    assert (last["steps"], last["short-steps"], last["cooldown"]) == ("30", "4", "0.5")
 
 
 @pytest.mark.parametrize(
