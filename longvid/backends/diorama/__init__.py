@@ -20,7 +20,7 @@ NAME = "diorama"
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
-PEAK_BYTES = 570_000_000
+PEAK_BYTES = 490_000_000
 """Of a whole render on a CPU, PyTorch included, by `longvid bench`; the same for any length."""
 
 GEOMETRY = Geometry(

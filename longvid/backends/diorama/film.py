@@ -151,7 +151,7 @@ class DioramaFilm:
     def _network(self) -> Denoiser:
         """The denoiser with its weights, and what LoRAs make of them."""
         network = empty_denoiser(self.weights)
-        adapted = adapting(self.loras, linear_layers(self.weights), NAME)
+        adapted = adapting(self.loras, layers(network), NAME)
         stored = load_file(self.weights / "denoiser.safetensors")
         network.load_state_dict({name: adapted(name, weight) for name, weight in stored.items()})
         return network
