@@ -3,8 +3,8 @@
 ``$XDG_CACHE_HOME/longvid/bench.json``, or ``~/.cache`` where that is not set:
 
     {"diorama": {"192x128": {"seconds_per_call": [[4, 0.01], [20, 0.03]], "decode_seconds_per_frame": 0.001,
-                           "peak_bytes": 500000000, "device": "AMD EPYC", "dtype": "bfloat16",
-                           "machine": "studio", "torch": "2.13.0", "date": "2026-11-22"}}}
+                             "peak_bytes": 500000000, "device": "AMD EPYC", "dtype": "bfloat16",
+                             "machine": "studio", "torch": "2.13.0", "date": "2026-11-22"}}}
 
 ``seconds_per_call``: seconds of one network call by latent frames in its window. ``peak_bytes``: highest
 memory of a whole film, on the card where there is one. Only what a render chooses here by default is kept.
