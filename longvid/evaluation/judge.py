@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longvid.backends.diorama import world
+from longvid.backends.diorama import canvas, world
 from longvid.backends.diorama.captions import VALUES, Spec, stated
 from longvid.backends.diorama.codec import around
 from longvid.backends.diorama.text import SIZES
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHTS = Path(__file__).parent / "judging" / "judge.safetensors"
-HEIGHT_PX, WIDTH_PX = world.HEIGHT, world.WIDTH
+HEIGHT_PX, WIDTH_PX = canvas.HEIGHT, canvas.WIDTH
 """At which films are looked at: a pixel for each of the world's units."""
 CLIP_FRAMES = 2 * world.FPS
 """A judgement is of two seconds."""

@@ -26,7 +26,7 @@ import torch
 import typer
 from safetensors.torch import load_file
 
-from longvid.backends.diorama import FILES, NAME, codec, text, world
+from longvid.backends.diorama import FILES, NAME, canvas, codec, text
 from longvid.backends.diorama.codec import Codec
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.folder import save
@@ -42,8 +42,8 @@ from longvid.training.trainer import Stepped, train
 
 SIZE = DenoiserSize(
     latent_channels=codec.CHANNELS,
-    latent_height=world.HEIGHT_PX // codec.PIXEL_STRIDE,
-    latent_width=world.WIDTH_PX // codec.PIXEL_STRIDE,
+    latent_height=canvas.HEIGHT_PX // codec.PIXEL_STRIDE,
+    latent_width=canvas.WIDTH_PX // codec.PIXEL_STRIDE,
     conv=96,
     width=192,
     depth=6,

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from longvid import devices
 from longvid.backends import Runtime
-from longvid.backends.diorama import NAME, WEIGHTS, captions, world
+from longvid.backends.diorama import NAME, WEIGHTS, canvas, captions, world
 from longvid.backends.diorama.captions import VALUES, Spec
 from longvid.backends.diorama.codec import LATENT_FRAMES
 from longvid.backends.diorama.dataset import SWITCH_SHARE, object_weights
@@ -104,7 +104,7 @@ def ask_long(film: int, seed: int) -> list[Asked]:
 def timeline(asked: Sequence[Asked], seconds: int, seed: int) -> dict[str, Any]:
     """A film of these prompts, each for so long."""
     shots = [{"prompt": each.prompt, "seconds": seconds} for each in asked]
-    return {"size": [world.WIDTH_PX, world.HEIGHT_PX], "seed": seed, "shots": shots}
+    return {"size": [canvas.WIDTH_PX, canvas.HEIGHT_PX], "seed": seed, "shots": shots}
 
 
 def render(timelines: Mapping[Path, Mapping[str, Any]], model: str, jobs: int) -> None:

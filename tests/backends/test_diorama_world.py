@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longvid.backends.diorama import captions, world
-from longvid.backends.diorama.objects import UNIT_PX
+from longvid.backends.diorama import canvas, captions, sky, world
 
 
 def spec(**values: int | None) -> captions.Spec:
@@ -40,12 +39,12 @@ def test_a_seed_draws_the_same_clip_and_another_a_different_one() -> None:
 
 @pytest.mark.parametrize(("weather", "period"), [(1, 4), (2, 32)])
 def test_rain_and_snow_repeat(weather: int, period: int) -> None:
-    grey = np.full((1, world.HEIGHT_PX, world.WIDTH_PX, 3), 0.5, np.float32)
+    grey = np.full((1, canvas.HEIGHT_PX, canvas.WIDTH_PX, 3), 0.5, np.float32)
     frame = np.arange(2 * period, dtype=np.float32)
     fall, none = np.ones_like(frame), np.zeros_like(frame)
     light = np.ones((len(frame), 3), np.float32)
     falling = (fall, none) if weather == 1 else (none, fall)
-    pictures = world._weather(grey, frame, *falling, light)
+    pictures = sky.draw_weather(grey, frame, *falling, light)
     np.testing.assert_allclose(pictures[:period], pictures[period:], atol=1e-4)
     assert not np.allclose(pictures[0], pictures[period // 4 + 1], atol=1e-2)
 
@@ -66,8 +65,8 @@ def test_the_boxes_hold_the_objects(count: int, shape: int, motion: int) -> None
         tail = (
             (bottom - top) * (0.3 / 3.1) if shape == 3 else 0
         )  # the box leaves out the tip of a kite's tail
-        inside = (left - 1 <= world.COLUMN) & (right + 1 >= world.COLUMN)
-        inside &= (top - 1 <= world.ROW) & (bottom + tail + 1 >= world.ROW) & (left < right)
+        inside = (left - 1 <= canvas.COLUMN) & (right + 1 >= canvas.COLUMN)
+        inside &= (top - 1 <= canvas.ROW) & (bottom + tail + 1 >= canvas.ROW) & (left < right)
         covered |= inside
     assert differs.any()
     assert not (differs & ~covered).any()
@@ -94,13 +93,13 @@ def test_two_objects_stay_apart_and_bounce_in_opposite_phase() -> None:
     for motion in range(4):
         boxes = clip(spec(count=1, shape=4, color=0, motion=motion), seed=2, frames=200).boxes
         middles = (boxes[:, :, 0] + boxes[:, :, 2]) / 2
-        apart = (middles[:, 0] - middles[:, 1]) % (world.WIDTH + 30)
+        apart = (middles[:, 0] - middles[:, 1]) % (canvas.WIDTH + 30)
         assert apart == pytest.approx(apart[0], abs=1e-3)
-        assert min(apart[0], world.WIDTH + 30 - apart[0]) == pytest.approx(world.APART, abs=1e-3)
+        assert min(apart[0], canvas.WIDTH + 30 - apart[0]) == pytest.approx(world.APART, abs=1e-3)
         rows = (boxes[:, :, 1] + boxes[:, :, 3]) / 2
         assert (rows - rows.mean(0)).sum(1) == pytest.approx(0, abs=1)
         if motion >= world.BOUNCING:
-            assert (middles > 4).all() and (middles < world.WIDTH - 4).all(), "both are to be seen"
+            assert (middles > 4).all() and (middles < canvas.WIDTH - 4).all(), "both are to be seen"
 
 
 def test_a_camera_pans_and_what_is_far_goes_half_as_fast() -> None:
@@ -109,9 +108,9 @@ def test_a_camera_pans_and_what_is_far_goes_half_as_fast() -> None:
     for camera, way in ((1, 1), (2, -1)):
         shown = clip(spec(scene=1, camera=camera), frames=frames).frames[:, -20:].astype(int)
         ahead = round(4 * world.FPS / world.PAN)  # four units are eight pixels
-        moved = np.roll(shown[0], -way * round(ahead * world.PAN / world.FPS * UNIT_PX), 1)
+        moved = np.roll(shown[0], -way * round(ahead * world.PAN / world.FPS * canvas.UNIT_PX), 1)
         assert np.abs(moved - shown[ahead]).mean() < 0.5 * np.abs(shown[0] - shown[ahead]).mean()
-        unmoved = np.roll(shown[0], way * round(ahead * world.PAN / world.FPS * UNIT_PX), 1)
+        unmoved = np.roll(shown[0], way * round(ahead * world.PAN / world.FPS * canvas.UNIT_PX), 1)
         assert np.abs(moved - shown[ahead]).mean() < 0.3 * np.abs(unmoved - shown[ahead]).mean()
     still = clip(spec(scene=1), frames=frames).frames[:, -20:]
     assert (still == still[0]).all()

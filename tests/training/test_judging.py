@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from longvid import digests
 from longvid.backends import Carry, VideoCodec
-from longvid.backends.diorama import FILES, captions, world
+from longvid.backends.diorama import FILES, canvas, captions, world
 from longvid.backends.diorama.codec import Codec
 from longvid.backends.diorama.text import SIZES
 from longvid.errors import UserError
@@ -99,7 +99,7 @@ def test_in_any_two_settled_seconds_some_of_each_object_is_seen() -> None:
     first = world._path((spec,), progress, 40.0, 1)
     for across, radius in ((first, 11.5), (world._wrapped(first + world.APART), 11.5 * world.SMALLER)):
         reach = radius * KITE
-        seen = np.minimum(across + reach, world.WIDTH) - np.maximum(across - reach, 0)
+        seen = np.minimum(across + reach, canvas.WIDTH) - np.maximum(across - reach, 0)
         for start in range(len(seen) - CLIP_FRAMES):
             assert seen[start : start + CLIP_FRAMES : STRIDE_FRAMES].max() > reach / 2
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from longvid.backends import Carry
-from longvid.backends.diorama import captions, codec, phrases, text, world
+from longvid.backends.diorama import canvas, captions, codec, phrases, text, world
 from longvid.backends.diorama.captions import VALUES, Spec
 from longvid.backends.diorama.dataset import SWITCH_SHARE, object_weights
 from longvid.backends.diorama.denoiser import DenoiserSize
@@ -178,7 +178,7 @@ def test_seams_lie_between_latents() -> None:
 def test_a_film_is_looked_at_as_it_is_watched_and_its_seams_before_it_is_encoded(workplace: Path) -> None:
     """Of two prompts of 60 and 36 frames, the first 24 of each aside."""
     shots = [{"prompt": "a sea", "seconds": 5}, {"prompt": "a city", "seconds": 3}]
-    timeline = {"model": "tiny", "size": [world.WIDTH_PX, world.HEIGHT_PX], "seed": 1, "shots": shots}
+    timeline = {"model": "tiny", "size": [canvas.WIDTH_PX, canvas.HEIGHT_PX], "seed": 1, "shots": shots}
     Path("film.yaml").write_text(json.dumps(timeline | {"output": {"scale": 1}}))
     assert longvid("render", "film.yaml", "--device", "cpu", "-q").code == 0
     film = Path("film.mp4")

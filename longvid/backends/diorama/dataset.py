@@ -8,8 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from longvid.backends.diorama import captions, world
-from longvid.backends.diorama.objects import UNIT_PX
+from longvid.backends.diorama import canvas, captions, world
 from longvid.datasets import Clip, DatasetSpec
 from longvid.errors import UserError
 
@@ -65,12 +64,12 @@ class World:
 
 def object_weights(boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """How much each pixel counts [f h w], of the objects' boxes x0 y0 x1 y1 [f n 4] in units."""
-    half = np.float32(0.5 / UNIT_PX)
-    inside = np.zeros((len(boxes), *world.ROW.shape), bool)
+    half = np.float32(0.5 / canvas.UNIT_PX)
+    inside = np.zeros((len(boxes), *canvas.ROW.shape), bool)
     for box in boxes.swapaxes(0, 1):
         left, top, right, bottom = box.T[..., None, None]
-        across = (left < world.COLUMN + half) & (right > world.COLUMN - half)
-        inside |= across & (top < world.ROW + half) & (bottom > world.ROW - half)
+        across = (left < canvas.COLUMN + half) & (right > canvas.COLUMN - half)
+        inside |= across & (top < canvas.ROW + half) & (bottom > canvas.ROW - half)
     return np.where(inside, np.uint8(OBJECT_WEIGHT), np.uint8(1))
 
 
@@ -78,7 +77,7 @@ def dataset(spec: DatasetSpec) -> World:
     """The entry point: clips of a chunk more than a training window, so that a transition lies at different
     places in it. Raises UserError for anything but the world's own size and rate."""
     own = DatasetSpec(
-        size=(world.WIDTH_PX, world.HEIGHT_PX),
+        size=(canvas.WIDTH_PX, canvas.HEIGHT_PX),
         fps=Fraction(world.FPS),
         first_chunk_frames=world.CHUNK_FRAMES,
         chunk_frames=world.CHUNK_FRAMES,

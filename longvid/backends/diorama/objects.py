@@ -1,30 +1,12 @@
-"""The objects of diorama's world, as signed distances in units of two pixels, and the brushes that everything
-is drawn with."""
+"""The objects of diorama's world, as signed distances in its units."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-
-
-UNIT_PX = 2
-"""Pixels a unit of the world."""
-EDGE = np.float32(0.75)
-"""Units from inside to outside of a shape, a pixel and a half: what is sharper a small codec cannot keep."""
-
-
-def coverage(distance: Array) -> Array:
-    """Anti-aliased share of a pixel inside a shape of this signed distance, in units."""
-    share: Array = np.clip(np.float32(0.5) - distance / EDGE, 0, 1)
-    return share
-
-
-def over(below: Array, alpha: Array, color: Array) -> Array:
-    return below + alpha[..., None] * (color - below)
+from longvid.backends.diorama.canvas import Array, coverage, over
 
 
 def _shaded(color: Array, dx: Array, dy: Array, r: Array) -> Array:
