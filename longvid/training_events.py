@@ -36,7 +36,7 @@ class TrainingBegan:
     """That it goes on from; 0 for a training that begins."""
     steps: int
     held_out: float | None
-    """The loss on what is held out before the first step of all; None where nothing is."""
+    """The loss on what is held out as it stands there; None where nothing is."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ HELD_OUT_SEED = 0
 @dataclass(frozen=True)
 class Began:
     """``step``: of the checkpoint that the run goes on from, 0 for none; ``broken``: newer ones, passed over.
-    ``held_out``: the loss of what is being trained before its first step, by check."""
+    ``held_out``: the loss of what is being trained as it stands there, by check."""
 
     step: int
     steps: int
@@ -133,11 +133,11 @@ def train(
         load(saved, weights, average, optimizer)
     clock = time.monotonic() - elapsed
     if saved is not None:
-        before = saved.state["held_out_before"]
+        before, now = saved.state["held_out_before"], saved.state["held_out"]
     else:
-        before = measure(objective, network, recipe, accelerator)
+        before = now = measure(objective, network, recipe, accelerator)
     count = sum(weight.numel() for weight in weights.values())
-    yield Began(step, recipe.steps, count, processes, before, tuple(broken))
+    yield Began(step, recipe.steps, count, processes, now, tuple(broken))
 
     bad, stop = 0, False
     while step < recipe.steps and not stop:

@@ -125,7 +125,8 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_bit(whole: Path, tmp_path: 
     events = list(lesson(tmp_path, stopping=lambda: next(asked)))
     assert [event.step for event in steps(events)] == list(range(1, 8))
     assert isinstance(events[-1], Saved) and events[-1].step == 7
-    list(lesson(tmp_path))
+    began, *_ = lesson(tmp_path)
+    assert isinstance(began, Began) and began.held_out == steps(events)[-1].held_out != {}
     assert_same(last(tmp_path), last(whole))
     assert [type(event) for event in lesson(tmp_path)] == [Began]
 
