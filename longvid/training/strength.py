@@ -224,7 +224,7 @@ def world_change(spec: Spec, numbers: Sequence[int]) -> float:
     """The world's own change from frame to frame, as long as a shot is settled; the mean of several draws."""
     rng = np.random.default_rng(numbers)
     frames = SHOT_SECONDS * world.FPS - SETTLING_FRAMES
-    drawn = (world.render((spec,), 0, 1, frames, rng).frames for _ in range(WORLDS))
+    drawn = (world.render(world.Story((spec,)), frames, rng).frames for _ in range(WORLDS))
     return fmean(float(np.nanmean(changes(map(small, each)))) for each in drawn)
 
 

@@ -74,10 +74,7 @@ def test_words_outside_its_world_are_named_once_and_in_order() -> None:
 
 
 def test_an_unknown_word_is_not_read() -> None:
-    film = Diorama().for_film(
-        FilmSpec((192, 128), Fraction(12), 4, {}), Runtime(torch.device("cpu"), torch.float32)
-    )
-    encoder = film.text_encoder()
+    encoder = loaded().text_encoder()
     known, more = encoder(["a boat at night"]), encoder(["a boat cheese at night"])
     assert torch.equal(known.embeddings, more.embeddings)
     assert Diorama().unknown_words("a boat cheese at night") == ["cheese"]
@@ -94,7 +91,7 @@ def loaded() -> DioramaFilm:
 def drawn(seed: int) -> Tensor:
     """A picture [1 3 h w] of the world: a red kite at rest over a city by night, where the seed has it."""
     spec = {"scene": 3, "time": 2, "weather": 0, "count": 0, "shape": 3, "color": 0, "motion": 3, "camera": 0}
-    (shown,) = world.render((spec,), 0, 1, 1, np.random.default_rng(seed)).frames
+    (shown,) = world.render(world.Story((spec,)), 1, np.random.default_rng(seed)).frames
     return torch.from_numpy(shown).permute(2, 0, 1)[None] / 127.5 - 1
 
 

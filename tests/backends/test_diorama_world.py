@@ -25,7 +25,7 @@ def spec(**values: int | None) -> captions.Spec:
 def clip(
     *specs: captions.Spec, seed: int = 0, frames: int = 96, switch: int = 32, blend: int = 24
 ) -> world.Clip:
-    return world.render(specs, switch, blend, frames, np.random.default_rng(seed))
+    return world.render(world.Story(specs, switch, blend), frames, np.random.default_rng(seed))
 
 
 def test_a_seed_draws_the_same_clip_and_another_a_different_one() -> None:

@@ -210,7 +210,7 @@ def test_the_world_s_own_change_is_the_mean_of_draws(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(strength, "WORLDS", 2)
     (asked,) = strength.ask_long(0, 7)
     rng = np.random.default_rng((7, 3))
-    draws = [world.render((asked.spec,), 0, 1, 12, rng).frames for _ in range(2)]
+    draws = [world.render(world.Story((asked.spec,)), 12, rng).frames for _ in range(2)]
     expected = [
         np.mean([np.abs(b.astype(int) - a).mean() for a, b in pairwise(map(small, frames))])
         for frames in draws

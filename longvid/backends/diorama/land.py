@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -11,14 +12,14 @@ from longvid.backends.diorama.canvas import (
     COLUMN,
     HEIGHT,
     ROW,
-    TAU,
     UNIT_PX,
+    WAVENUMBER,
     WIDTH,
     Array,
     coverage,
     image,
-    image_rgb,
     over,
+    unchanging,
 )
 from longvid.backends.diorama.sky import NIGHT, SUNSET
 
@@ -46,23 +47,26 @@ class Seen:
 def draw_land(
     sky: Array, shares: list[Array], light: Array, horizon: Array, times: Array, scroll: Array, seconds: Array
 ) -> Array:
-    """Each land before the sky by its share."""
-    moved = scroll[:1] if np.all(scroll == scroll[0]) else scroll
+    """Each land before the sky [f or 1, h w 3], which is drawn over, by its share [f] -> [f h w 3], or
+    [1 h w 3] where nothing changes. ``scroll`` [f]: how far the camera has come, in units."""
+    moved = unchanging(scroll)
     seen = Seen(
         near=COLUMN[0] + moved[:, None],
         far=COLUMN[0] + moved[:, None] / 2,
-        lit=image_rgb(light),
-        haze=image_rgb(horizon),
+        lit=image(light),
+        haze=image(horizon),
         flow=(2 * np.pi * seconds / 8).astype(np.float32)[:, None],
         times=times,
     )
     below = sky[:, FOOT]
     present = [(share, draw) for share, draw in zip(shares, LANDS, strict=True) if share.max() > 0]
     if len(present) == 1:
-        sky[:, FOOT] = present[0][1](below, seen)
+        land = present[0][1](below, seen)
     else:
-        sky[:, FOOT] = sum(share[:, None, None, None] * draw(below, seen) for share, draw in present)
-    return sky
+        land = reduce(np.add, (share[:, None, None, None] * draw(below, seen) for share, draw in present))
+    picture = sky if len(sky) == len(land) else np.repeat(sky, len(land), 0)
+    picture[:, FOOT] = land
+    return picture
 
 
 def layer(below: Array, height: Array, color: Array) -> Array:
@@ -87,7 +91,7 @@ def draw_sea(below: Array, seen: Seen) -> Array:
         (seen.near, 15.5, 1.3, 3, 2, rgb(0.12, 0.36, 0.62)),
         (seen.near, 8.0, 1.8, 2, 1, rgb(0.07, 0.26, 0.50)),
     ):
-        height = np.float32(level) + np.float32(swell) * np.sin(TAU * waves * x + cycles * seen.flow)
+        height = np.float32(level) + np.float32(swell) * np.sin(WAVENUMBER * waves * x + cycles * seen.flow)
         below = layer(below, height, color * seen.lit * np.float32(0.85) + seen.haze * np.float32(0.2))
         foam = np.exp(-(((ROWS - (HEIGHT - height)[:, None, :] - np.float32(0.6)) / np.float32(0.8)) ** 2))
         below = below + (foam * np.float32(0.22))[..., None] * seen.lit
@@ -96,9 +100,11 @@ def draw_sea(below: Array, seen: Seen) -> Array:
 
 def draw_hills(below: Array, seen: Seen) -> Array:
     distant = rgb(0.32, 0.56, 0.44) * seen.lit * np.float32(0.9) + seen.haze * np.float32(0.12)
-    below = layer(below, 22 + 5 * np.sin(TAU * 2 * seen.far + 1), distant)
-    below = layer(below, 12 + 4 * np.sin(TAU * 2 * seen.near + 3), rgb(0.22, 0.58, 0.20) * seen.lit)
-    return layer(below, 5 + np.float32(1.8) * np.sin(TAU * 3 * seen.near), rgb(0.14, 0.43, 0.13) * seen.lit)
+    below = layer(below, 22 + 5 * np.sin(WAVENUMBER * 2 * seen.far + 1), distant)
+    below = layer(below, 12 + 4 * np.sin(WAVENUMBER * 2 * seen.near + 3), rgb(0.22, 0.58, 0.20) * seen.lit)
+    return layer(
+        below, 5 + np.float32(1.8) * np.sin(WAVENUMBER * 3 * seen.near), rgb(0.14, 0.43, 0.13) * seen.lit
+    )
 
 
 def draw_desert(below: Array, seen: Seen) -> Array:
@@ -137,7 +143,9 @@ def draw_mountains(below: Array, seen: Seen) -> Array:
         line = level + rise * np.float32(0.55) + np.float32(1.5) * ridge(x, 6)
         snow = coverage(ROWS - (HEIGHT - line)[:, None, :]) * coverage((HEIGHT - height)[:, None, :] - ROWS)
         below = over(below, snow * np.float32(0.9), rgb(0.95, 0.97, 1.0) * seen.lit)
-    return layer(below, 5 + np.float32(1.2) * np.sin(TAU * 2 * seen.near), rgb(0.20, 0.33, 0.22) * seen.lit)
+    return layer(
+        below, 5 + np.float32(1.2) * np.sin(WAVENUMBER * 2 * seen.near), rgb(0.20, 0.33, 0.22) * seen.lit
+    )
 
 
 def draw_forest(below: Array, seen: Seen) -> Array:
@@ -150,7 +158,9 @@ def draw_forest(below: Array, seen: Seen) -> Array:
         [FIRS[tree] - drop - steep * slope for drop, steep in ((0, 4.5), (5, 3.2), (10, 2.2))]
     )
     below = layer(below, height.astype(np.float32), rgb(0.08, 0.30, 0.16) * seen.lit)
-    return layer(below, 4 + np.float32(0.8) * np.sin(TAU * 4 * seen.near), rgb(0.16, 0.22, 0.10) * seen.lit)
+    return layer(
+        below, 4 + np.float32(0.8) * np.sin(WAVENUMBER * 4 * seen.near), rgb(0.16, 0.22, 0.10) * seen.lit
+    )
 
 
 LANDS: tuple[Callable[[Array, Seen], Array], ...] = (

@@ -8,15 +8,14 @@ from longvid.backends.diorama.canvas import (
     COLUMN,
     HEIGHT_PX,
     ROW,
-    TAU,
     UNIT_PX,
+    WAVENUMBER,
     WIDTH,
     WIDTH_PX,
     Array,
     coverage,
     grey,
     image,
-    image_rgb,
     over,
     smoothstep,
 )
@@ -52,11 +51,13 @@ STARS = _night_stars()
 def draw_sky(
     zenith: Array, horizon: Array, sun_row: Array, sun_color: Array, night: Array, overcast: Array
 ) -> Array:
+    """Colours [f 3], all else [f] -> [f h w 3], or [1 h w 3] where nothing changes: a gradient, the sun or a
+    moon before it, and stars by night."""
     down = (np.clip(ROW / 44, 0, 1) ** np.float32(1.2))[None, :, :, None]
-    picture = image_rgb(zenith) * (1 - down) + image_rgb(horizon) * down
+    picture = image(zenith) * (1 - down) + image(horizon) * down
     clearness = np.clip(1 - overcast, np.float32(0.1), 1)
     picture = picture + (image(night * clearness) * STARS)[..., None]
-    row, color = image(sun_row), image_rgb(sun_color)
+    row, color = image(sun_row), image(sun_color)
     distance = np.sqrt((COLUMN - SUN_COLUMN) ** 2 + (ROW - row) ** 2)
     glow = np.exp(-distance * distance / np.float32(180)) * image(
         (np.float32(0.36) - np.float32(0.2) * night) * clearness
@@ -71,6 +72,7 @@ def draw_sky(
 def draw_clouds(
     picture: Array, light: Array, seconds: Array, scroll: Array, rng: np.random.Generator
 ) -> Array:
+    """Two that drift, over the upper sky of pictures [f or 1, h w 3], which are drawn over -> [f h w 3]."""
     rows = slice(0, 28 * UNIT_PX)
     density = np.zeros((1, 1, 1), np.float32)
     first = rng.uniform(0, 124)
@@ -86,7 +88,7 @@ def draw_clouds(
         density = density + puff(dx / 11, dy / np.float32(3.6))
         density = density + np.float32(0.8) * puff((dx - 7) / 6, (dy + np.float32(2.4)) / np.float32(3.4))
     alpha = smoothstep(0.28, 0.9, density) * np.float32(0.85)
-    color = np.clip(image_rgb(light) * np.float32(0.95) + np.float32(0.05), 0, 1)
+    color = np.clip(image(light) * np.float32(0.95) + np.float32(0.05), 0, 1)
     below = picture if len(picture) == len(alpha) else np.repeat(picture, len(alpha), 0)
     below[:, rows] = over(below[:, rows], alpha, color)
     return below
@@ -102,9 +104,9 @@ def draw_fog(picture: Array, fog: Array, light: Array, horizon: Array, seconds: 
     if fog.max() == 0:
         return picture
     flow = (2 * np.pi * seconds / 8).astype(np.float32)[:, None, None]
-    banks = np.sin(2 * TAU * COLUMN + flow) * np.exp(-(((ROW - 44) / 9) ** 2))
+    banks = np.sin(2 * WAVENUMBER * COLUMN + flow) * np.exp(-(((ROW - 44) / 9) ** 2))
     thickness = np.float32(0.3) + np.float32(0.38) * smoothstep(14, 46, ROW) + np.float32(0.13) * banks
-    return over(picture, thickness * image(fog), image_rgb(fog_color(light, horizon)))
+    return over(picture, thickness * image(fog), image(fog_color(light, horizon)))
 
 
 def draw_weather(picture: Array, frame: Array, rain: Array, snow: Array, light: Array) -> Array:
@@ -123,5 +125,5 @@ def draw_weather(picture: Array, frame: Array, rain: Array, snow: Array, light: 
         across = np.mod(sway, 13) - np.float32(6.5)
         fall = np.mod(ROW[None] - time + np.floor(sway / 13) * 6, 16) - 8
         flake = np.exp(-(across * across + fall * fall) / np.float32(2.0)) * image(snow) * np.float32(0.9)
-        picture = over(picture, flake, np.clip(image_rgb(light) * np.float32(0.5) + np.float32(0.5), 0, 1))
-    return picture if len(picture) == len(frame) else np.repeat(picture, len(frame), 0)
+        picture = over(picture, flake, np.clip(image(light) * np.float32(0.5) + np.float32(0.5), 0, 1))
+    return picture

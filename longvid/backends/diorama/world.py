@@ -24,11 +24,10 @@ from longvid.backends.diorama.canvas import (
     Array,
     grey,
     image,
-    image_rgb,
     over,
     smoothstep,
 )
-from longvid.backends.diorama.captions import VALUES, Spec
+from longvid.backends.diorama.captions import TWO, VALUES, Spec
 from longvid.backends.diorama.land import draw_land
 from longvid.backends.diorama.objects import OBJECTS
 from longvid.backends.diorama.sky import (
@@ -73,7 +72,6 @@ OBJECT_RGB = np.array(
 OBJECT_ROW = np.array([29.0, 41.0, 31.0, 28.0, 27.0, 26.0], np.float32)
 """Rest height of balloon, boat, star, kite, bird, saucer."""
 LEFT, RIGHT, BOUNCING = 0, 1, 2
-TWO = 1
 PANS = np.array([0.0, PAN, -PAN], np.float32)
 """By camera: static, to the right, to the left."""
 
@@ -96,8 +94,8 @@ class Story:
     """One spec, or two with a transition of `blend_frames` that begins at `switch_frame`."""
 
     specs: tuple[Spec, ...]
-    switch_frame: int
-    blend_frames: int
+    switch_frame: int = 0
+    blend_frames: int = 1
 
     def spec_index(self, frame: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which of the specs is in force at each frame."""
@@ -139,30 +137,26 @@ def _without_object(spec: Spec) -> Spec:
 
 
 def draw_story(rng: np.random.Generator, chunks: int, switch_share: float) -> Story:
-    """What happens in a random clip of `chunks` chunks; `switch_share` of them change their spec at a chunk
-    border."""
+    """What happens in a random clip of `chunks` chunks, at least 3; `switch_share` of them change their spec
+    at a chunk border."""
     first = draw_spec(rng)
     if rng.random() >= switch_share:
-        return Story((first,), 0, 1)
+        return Story((first,))
     start = CHUNK_FRAMES * int(rng.integers(1, chunks - 1))
     return Story((first, change_spec(first, rng)), start, int(rng.choice([24, 28, 32])))
 
 
 def draw_clip(rng: np.random.Generator, chunks: int, switch_share: float) -> Clip:
-    """A random clip of `chunks` chunks, of a random story."""
-    story = draw_story(rng, chunks, switch_share)
-    return render(story.specs, story.switch_frame, story.blend_frames, chunks * CHUNK_FRAMES, rng)
+    """A random clip of `chunks` chunks, at least 3, of a random story."""
+    return render(draw_story(rng, chunks, switch_share), chunks * CHUNK_FRAMES, rng)
 
 
-def render(
-    specs: tuple[Spec, ...], switch_frame: int, blend_frames: int, frames: int, rng: np.random.Generator
-) -> Clip:
-    """One spec, or two with a transition of `blend_frames` that begins at `switch_frame`."""
-    story = Story(specs, switch_frame, blend_frames)
-    frame = np.arange(frames)
+def render(story: Story, frames: int, rng: np.random.Generator) -> Clip:
+    """So many frames of a story; what it leaves open, such as where an object begins, comes of ``rng``."""
+    specs, frame = story.specs, np.arange(frames)
     progress = np.zeros(frames, np.float32)
     if len(specs) == 2:
-        progress = smoothstep(0, 1, ((frame - switch_frame) / blend_frames).astype(np.float32))
+        progress = smoothstep(0, 1, ((frame - story.switch_frame) / story.blend_frames).astype(np.float32))
 
     def share(name: str, value: int) -> Array:
         """How far this value holds at each frame, in 0..1."""
@@ -170,7 +164,7 @@ def render(
         return (ends[0] + (ends[-1] - ends[0]) * progress).astype(np.float32)
 
     seconds = frame.astype(np.float32) / np.float32(FPS)
-    times = _times(specs, switch_frame, progress, seconds, rng)
+    times = _times(story, progress, seconds, rng)
     rain, snow, fog = (share("weather", value) for value in (RAIN, SNOW, FOG))
     overcast = (rain * np.float32(0.6) + snow * np.float32(0.4) + fog * np.float32(0.5))[:, None]
     light = (times @ LIGHT) * (1 - np.float32(0.25) * overcast)
@@ -185,29 +179,27 @@ def render(
     picture = draw_sky(
         zenith, horizon, (times @ SUN_ROW)[:, 0], times @ SUN_COLOR, times[:, NIGHT], overcast[:, 0]
     )
-    picture = draw_clouds(picture, light, seconds, scroll, rng)
     scenes = [share("scene", i) for i in range(len(VALUES["scene"]))]
     picture = draw_land(picture, scenes, light, horizon, times, scroll, seconds)
+    picture = draw_clouds(picture, light, seconds, scroll, rng)  # above all land, and last: it moves
     picture = draw_fog(picture, fog, light, horizon, seconds)
     picture, boxes = _objects(picture, specs, progress, light, seconds, share("motion", BOUNCING), rng)
-    picture = over(picture, image(fog) * np.float32(0.15), image_rgb(fog_color(light, horizon)))
+    picture = over(picture, image(fog) * np.float32(0.15), image(fog_color(light, horizon)))
     picture = draw_weather(picture, frame.astype(np.float32), rain, snow, light)
     assert picture.dtype == np.float32, picture.dtype  # one stray float64 makes all of this half as fast
     pixels = (np.clip(picture, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
     return Clip(pixels, boxes, story.spec_index(frame), story.settled(frame), specs)
 
 
-def _times(
-    specs: tuple[Spec, ...], switch_frame: int, progress: Array, seconds: Array, rng: np.random.Generator
-) -> Array:
+def _times(story: Story, progress: Array, seconds: Array, rng: np.random.Generator) -> Array:
     """How far it is day, sunset, night and dawn at each frame [f 4]. Where time passes it goes on from what
     it was, at a steady rate."""
-    first, last = specs[0]["time"], specs[-1]["time"]
+    first, last = story.specs[0]["time"], story.specs[-1]["time"]
     hour = seconds * np.float32(TIMES / ROUND_SECONDS)
     if first == PASSING:
         hour = hour + np.float32(rng.uniform(0, TIMES))
     else:
-        hour = hour - hour[min(switch_frame, len(hour) - 1)] + np.float32(first or 0)
+        hour = hour - hour[min(story.switch_frame, len(hour) - 1)] + np.float32(first or 0)
     clock = np.zeros((len(seconds), TIMES), np.float32)
     for i, part in ((0, 1 - hour % 1), (1, hour % 1)):
         clock[np.arange(len(hour)), (np.floor(hour).astype(int) + i) % TIMES] = part
@@ -282,7 +274,7 @@ def _composited(
 
 
 def _wrapped(x: Array) -> Array:
-    """Round again only when fully off screen."""
+    """Round again once all but off screen."""
     around: Array = (x + 15) % np.float32(WIDTH + 30) - 15
     return around
 
@@ -290,7 +282,7 @@ def _wrapped(x: Array) -> Array:
 def _path(specs: tuple[Spec, ...], progress: Array, start: float, side: int) -> Array:
     """x by frame. Velocity bends smoothly; the object never comes to rest near an edge, and one of two only
     where the other, ``side`` of it, is seen too."""
-    x, velocity, path = np.float32(start), None, np.zeros(len(progress), np.float32)
+    x, velocity, path = np.full((), start, np.float32), None, np.zeros(len(progress), np.float32)
     pair_rests = (12.0, 46.0) if side > 0 else (50.0, 84.0)
     for i, done in enumerate(progress):
         spec = specs[-1 if done > 0 else 0]
@@ -300,6 +292,6 @@ def _path(specs: tuple[Spec, ...], progress: Array, start: float, side: int) -> 
         if wanted == 0 and not low < x < high:
             wanted = float(np.sign(velocity)) * SPEED if velocity else (SPEED if x < WIDTH / 2 else -SPEED)
         velocity = wanted if velocity is None else velocity + 0.12 * (wanted - velocity)
-        x = (x + velocity / FPS + 15) % (WIDTH + 30) - 15
+        x = _wrapped(x + velocity / FPS)
         path[i] = x
     return path
