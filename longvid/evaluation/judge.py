@@ -218,6 +218,8 @@ class Judge:
         """Of a shot's frames [h w 3], each of which is taken once, so that a film's shots may follow each
         other in one stream; ``blend_frames``: at its start, in which the prompt before it still counts."""
         wanted = {name: value for name, value in stated(prompt).items() if value is not None}
+        if "shape" not in wanted:
+            wanted.pop("color", None)  # what is green in "a green forest" is no object
         stream = iter(frames)
         first = next(stream, None)
         reason = None if first is None else unknown(first.shape[1], first.shape[0], fps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import longvid
@@ -16,7 +19,7 @@ from longvid import plugins
 from longvid.backends import FilmSpec, Runtime
 from longvid.backends.contract import check_backend
 from longvid.backends.diorama import FILES, WEIGHTS, Diorama, world
-from longvid.backends.diorama.film import DioramaFilm
+from longvid.backends.diorama.film import DioramaFilm, check_weights
 from longvid.denoise import denoise, fresh
 from longvid.errors import UserError
 from longvid.guidance import Predict, classifier_free, starting_from
@@ -63,6 +66,48 @@ def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
         DioramaFilm.load(tmp_path, Runtime(torch.device("cpu"), torch.float32))
 
 
+def changed(
+    folder: Path, name: str, tensors: dict[str, Tensor], metadata: dict[str, str] | None
+) -> DioramaFilm:
+    """diorama in a folder in which one file holds something else."""
+    for each in FILES:
+        shutil.copy(WEIGHTS / each, folder / each)
+    save_file(tensors, folder / name, metadata)
+    return DioramaFilm.load(folder, Runtime(torch.device("cpu"), torch.float32))
+
+
+def test_a_codec_of_another_layout_is_named(tmp_path: Path) -> None:
+    """Such as one that was finetuned before diorama's changed."""
+    tensors = load_file(WEIGHTS / "codec.safetensors")
+    tensors["decoder.99.weight"] = tensors.pop("decoder.0.weight")
+    film = changed(tmp_path, "codec.safetensors", tensors, None)
+    assert check_weights(tmp_path) == [
+        "codec.safetensors: decoder.0.weight is missing",
+        "codec.safetensors: decoder.99.weight is unexpected",
+    ]
+    with pytest.raises(UserError, match=r"codec\.safetensors: decoder\.0\.weight is missing; train it anew"):
+        film.codec()
+
+
+def test_a_denoiser_whose_header_has_no_size_is_named(tmp_path: Path) -> None:
+    film = changed(tmp_path, "denoiser.safetensors", load_file(WEIGHTS / "denoiser.safetensors"), None)
+    for asked in (film.denoiser, lambda: check_weights(tmp_path)):
+        with pytest.raises(UserError, match=r"denoiser\.safetensors: does not begin with a denoiser's size"):
+            asked()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_short_is_named(name: str, tmp_path: Path) -> None:
+    for each in FILES:
+        shutil.copy(WEIGHTS / each, tmp_path / each)
+    os.truncate(tmp_path / name, 5000)
+    film = DioramaFilm.load(tmp_path, Runtime(torch.device("cpu"), torch.float32))
+    parts = dict(zip(FILES, (film.codec, film.text_encoder, film.denoiser), strict=True))
+    for asked in (parts[name], lambda: check_weights(tmp_path)):
+        with pytest.raises(UserError, match=name.replace(".", r"\.")):
+            asked()
+
+
 # What it knows
 
 
@@ -103,6 +148,18 @@ def test_a_picture_is_a_latent_of_four_equal_frames_and_comes_back() -> None:
     frames, _ = codec.decode(latent, {})
     error = (frames - picture[:, :, None]).square().mean((0, 1, 3, 4))
     assert bool((error < 4 * 10**-3.0).all()), "each frame is within 30 dB of the picture"
+
+
+def test_chunks_are_decoded_as_the_whole_is() -> None:
+    """Each latent is told of the one before it, and its first frames are eased towards the last of that."""
+    codec = loaded().codec()
+    latents = torch.randn(1, 24, 8, 8, 12, generator=torch.Generator().manual_seed(0))
+    whole, _ = codec.decode(latents, {})
+    first, carry = codec.decode(latents[:, :, :4], {})
+    second, _ = codec.decode(latents[:, :, 4:], carry)
+    torch.testing.assert_close(torch.cat([first, second], 2), whole)
+    alone, _ = codec.decode(latents[:, :, 4:], {})
+    assert not torch.allclose(alone[:, :, :8], second[:, :, :8], atol=0.01)
 
 
 def test_a_film_begins_like_its_picture() -> None:

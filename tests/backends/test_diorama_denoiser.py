@@ -130,7 +130,7 @@ def test_samples_of_a_batch_are_apart(network: Denoiser) -> None:
 
 
 def test_rotary_angles_of_a_token() -> None:
-    angles = rotary_angles(3, 2, 4, 7)
+    angles = rotary_angles(3, 2, 4, 7, torch.device("cpu"))
     assert angles.shape == (3 * 2 * 4, 7)
     frame, row, column = 2, 1, 3
     expected = [2, 2 * 100 ** (-1 / 3), 2 * 100 ** (-2 / 3), 1, 20**-0.5, 3, 3 * 20**-0.5]

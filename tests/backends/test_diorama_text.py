@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from longvid.backends.diorama import WEIGHTS, captions, world
+from longvid.backends.diorama.film import DioramaTextEncoder
 from longvid.backends.diorama.text import MAX_WORDS, SIZES, TOKENS, WIDTH, AttributeEncoder, tokenize
 
 
@@ -126,3 +127,12 @@ def test_the_trained_encoder_names_what_captions_say(
 )
 def test_the_trained_encoder_binds_words_as_they_stand(prompt: str) -> None:
     assert named(trained(), [prompt]) == [captions.stated(prompt)]
+
+
+def test_what_lies_past_its_last_word_is_named() -> None:
+    encoder = DioramaTextEncoder(drawn())
+    start = "slowly cheese " * MAX_WORDS
+    assert encoder.unread(start + "a red boat, and more cheese") == "a red boat and"
+    assert encoder.unread(start) == ""
+    read = encoder([start, start + "a red boat"]).embeddings
+    assert torch.equal(read[0], read[1])

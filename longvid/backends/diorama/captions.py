@@ -7,6 +7,7 @@ rest, a single object and, if no object is named, none.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -103,7 +104,7 @@ def fragment(rng: np.random.Generator, spliced: float = 0.0) -> tuple[str, Spec]
         said[name] = int(rng.integers(len(VALUES[name])))
     if "shape" in names and rng.random() < 0.3:
         said["count"] = TWO
-    articles = ARTICLES if names and names[0] in ("shape", "color") else ()
+    articles = _articles(said) if names and names[0] in ("shape", "color") else ()
     parts = [_one((*articles, *FILLERS), rng)] if rng.random() < 0.5 else []
     for name in names:
         value = said[name]
@@ -164,8 +165,11 @@ def _opening(spoken: dict[str, str], said: Spec, rng: np.random.Generator) -> st
     """What stands before an object's colour; nothing where there is no object."""
     if not spoken["shape"]:
         return ""
-    article = _one(("the", "", "") if said["count"] == TWO else ARTICLES, rng)
-    return f"{spoken['count'] or article} {_one(ADJECTIVES, rng)}"
+    return f"{spoken['count'] or _one(_articles(said), rng)} {_one(ADJECTIVES, rng)}"
+
+
+def _articles(said: Spec) -> tuple[str, ...]:
+    return ("the", "", "") if said["count"] == TWO else ARTICLES
 
 
 def _of(table: phrases.Phrases, name: str, value: int) -> Sequence[str]:
@@ -179,16 +183,17 @@ def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
 def _sentence(parts: Sequence[str], separator: str) -> str:
     """The parts that are not empty, with "an" where it is said."""
     text = separator.join(" ".join(part.split()) for part in parts if part.strip())
-    return re.sub(r"\ba (?=[aeio])", "an ", text)
+    return re.sub(r"\ba (?=[aeio]|u[lr])", "an ", text)
 
 
 WORD = re.compile(r"[^\W_]+|[^\w\s!-/:-@\[-`{-~\u2010-\u2027\u3000-\u303f]")
-"""Letters and digits of any script; or one sign that is no punctuation, such as an emoji."""
+"""Letters and digits of any script; or one sign."""
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words of a prompt."""
-    return WORD.findall(text.lower())
+    """Lower-case words of a prompt, and signs such as an emoji; no punctuation, nothing that is not seen."""
+    found = WORD.findall(unicodedata.normalize("NFC", text).lower())
+    return [word for word in found if unicodedata.category(word[0])[0] not in "MPC"]
 
 
 def _named(table: phrases.Phrases) -> Iterator[tuple[tuple[str, ...], dict[str, int]]]:
@@ -222,7 +227,7 @@ def stated(prompt: str) -> Spec:
     shape: where several are named, their number is not.
     """
     said, named = words(prompt), {name: set[int]() for name in VALUES}
-    meanings, longest = _meanings(), max(map(len, _meanings()))
+    meanings, longest = _meanings()
     first = 0
     while first < len(said):
         lengths = range(min(longest, len(said) - first), 0, -1)
@@ -241,8 +246,9 @@ def _held_out() -> frozenset[tuple[str, ...]]:
 
 
 @cache
-def _meanings() -> dict[tuple[str, ...], dict[str, int]]:
-    """What every phrase names, by its words, and what ends of phrases name that tell as much alone."""
+def _meanings() -> tuple[dict[tuple[str, ...], dict[str, int]], int]:
+    """What every phrase names, by its words, and what ends of phrases name that tell as much alone; and how
+    many words the longest has."""
     whole = dict((*_named(VALUES), *_named(phrases.HELD_OUT)))
     meant: dict[tuple[str, ...], list[dict[str, int]]] = {}
     for phrase, meaning in whole.items():
@@ -259,4 +265,5 @@ def _meanings() -> dict[tuple[str, ...], dict[str, int]]:
         for first in range(len(told)):
             if len(meant[told[first:]]) == 1 and told[first] not in SILENT:
                 ends[told[first:]] = meaning
-    return dict(_named(phrases.ALONE)) | ends | whole
+    meanings = dict(_named(phrases.ALONE)) | ends | whole
+    return meanings, max(map(len, meanings))

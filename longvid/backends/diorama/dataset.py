@@ -12,7 +12,7 @@ from longvid.backends.diorama import canvas, captions, world
 from longvid.datasets import Clip, DatasetSpec
 from longvid.errors import UserError
 
-VERSION = 2
+VERSION = 3
 """Raised when a clip of the same number comes out otherwise, so that they are not mixed."""
 CLIPS = 3200
 """Unless another number is asked for: 7 hours."""

@@ -44,20 +44,21 @@ class DenoiserSize:
 PATCH = 2
 TIME_FEATURES = 64
 ROTARY_BASE = (100.0, 20.0, 20.0)
-"""Longest wavelength of time, row and column, in tokens."""
+"""Of the rotary frequencies of time, row and column: base ** -share radians a token, shares from 0 to 1."""
 
 
 def rms(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],))
 
 
-def rotary_angles(frames: int, rows: int, columns: int, pairs: int) -> Tensor:
+def rotary_angles(frames: int, rows: int, columns: int, pairs: int, device: torch.device) -> Tensor:
     """Angles [f·h·w pairs] of 3D rotary positions (Su et al. 2021), the pairs shared by the three axes."""
     share = pairs // 3
     counts = (pairs - 2 * share, share, share)
-    axes = torch.meshgrid(torch.arange(frames), torch.arange(rows), torch.arange(columns), indexing="ij")
+    places = [torch.arange(size, device=device) for size in (frames, rows, columns)]
+    axes = torch.meshgrid(*places, indexing="ij")
     parts = [
-        axis.reshape(-1, 1) * base ** (-torch.arange(count) / count)
+        axis.reshape(-1, 1) * base ** (-torch.arange(count, device=device) / count)
         for axis, count, base in zip(axes, counts, ROTARY_BASE, strict=True)
     ]
     return torch.cat(parts, 1)
@@ -176,7 +177,9 @@ class Denoiser(nn.Module):
         skip = self.conv_in(self.stem(frames), flat)
         patches = rearrange(skip, "(b f) c (h p) (w q) -> b f (h w) (c p q)", b=b, p=PATCH, q=PATCH)
         y: Tensor = self.patch_in(patches) + self.place
-        angles = rotary_angles(f, h // PATCH, w // PATCH, self.size.width // self.size.heads // 2).to(y)
+        angles = rotary_angles(
+            f, h // PATCH, w // PATCH, self.size.width // self.size.heads // 2, y.device
+        ).to(y)
         rotary = (angles.cos(), angles.sin())
         modulation = rearrange(self.modulation(condition), "b f (six d) -> b f six d", six=6)
         for block in self.blocks:

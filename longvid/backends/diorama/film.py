@@ -10,16 +10,18 @@ from pathlib import Path
 
 import torch
 from einops import repeat
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from longvid.backends import Carry, CodecPart, Lora, Prompts, Runtime
+from longvid.backends.checkpoints import header
 from longvid.backends.diorama import FILES, NAME
+from longvid.backends.diorama.captions import WORD_IDS, words
 from longvid.backends.diorama.codec import LATENT_FRAMES, Before, Codec, ease
 from longvid.backends.diorama.codec_trainee import DioramaCodecTrainee
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
-from longvid.backends.diorama.text import AttributeEncoder, tokenize
+from longvid.backends.diorama.text import MAX_WORDS, AttributeEncoder, tokenize
 from longvid.backends.diorama.trainee import DioramaTrainee
 from longvid.errors import UserError
 from longvid.guidance import PromptText
@@ -40,7 +42,7 @@ class DioramaTextEncoder:
         return self([prompt])
 
     def unread(self, prompt: str) -> str:
-        return ""
+        return " ".join([word for word in words(prompt) if word in WORD_IDS][MAX_WORDS:])
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class DioramaFilm:
 
     def text_encoder(self) -> DioramaTextEncoder:
         network = AttributeEncoder()
-        network.load_state_dict(load_file(self.weights / "text.safetensors"))
+        fill(network, self.weights / "text.safetensors")
         return DioramaTextEncoder(network.eval())
 
     def text(self, prompts: Prompts, negatives: Mapping[int, Prompts], mix: Tensor) -> PromptText:
@@ -151,9 +153,7 @@ class DioramaFilm:
     def _network(self) -> Denoiser:
         """The denoiser with its weights, and what LoRAs make of them."""
         network = empty_denoiser(self.weights)
-        adapted = adapting(self.loras, layers(network), NAME)
-        stored = load_file(self.weights / "denoiser.safetensors")
-        network.load_state_dict({name: adapted(name, weight) for name, weight in stored.items()})
+        fill(network, self.weights / "denoiser.safetensors", adapting(self.loras, layers(network), NAME))
         return network
 
     def codec(self) -> DioramaCodec:
@@ -161,14 +161,32 @@ class DioramaFilm:
 
     def _codec(self) -> Codec:
         network = Codec()
-        network.load_state_dict(load_file(self.weights / "codec.safetensors"))
+        fill(network, self.weights / "codec.safetensors")
         return network
 
 
+def fill(
+    network: nn.Module, file: Path, adapted: Callable[[str, Tensor], Tensor] = lambda _, weight: weight
+) -> None:
+    """Give a network the weights of a file, each as it is ``adapted``. Raises UserError for another's."""
+    try:
+        network.load_state_dict({name: adapted(name, weight) for name, weight in load_file(file).items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        problems = [problem for problem in check_weights(file.parent) if problem.startswith(file.name)]
+        reason = problems[0] if problems else f"{file.name} cannot be loaded ({error})"
+        raise UserError(
+            f"{file.parent}: {reason}; train it anew with this longvid, whose diorama may have changed"
+        ) from error
+
+
 def empty_denoiser(weights: Path) -> Denoiser:
-    """The network of the size that its weights' header says, untrained."""
-    with safe_open(weights / "denoiser.safetensors", "pt") as file:
-        return Denoiser(DenoiserSize.from_metadata(file.metadata()))
+    """The network of the size that its weights' header says, untrained. Raises UserError for none."""
+    file = weights / "denoiser.safetensors"
+    try:
+        with safe_open(file, "pt") as opened:
+            return Denoiser(DenoiserSize.from_metadata(opened.metadata()))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: does not begin with a denoiser's size ({error}); copy it again") from error
 
 
 def linear_layers(weights: Path) -> dict[str, tuple[int, int]]:
@@ -178,18 +196,18 @@ def linear_layers(weights: Path) -> dict[str, tuple[int, int]]:
 
 
 def check_weights(weights: Path) -> list[str]:
-    """What is wrong with a folder of weights, a line for each tensor."""
+    """What is wrong with a folder of weights, a line for each tensor. Raises UserError for a file that cannot
+    be read."""
     problems = []
     networks: tuple[Callable[[], nn.Module], ...] = (Codec, AttributeEncoder, lambda: empty_denoiser(weights))
     for name, network in zip(FILES, networks, strict=True):
         with torch.device("meta"):
-            wanted = {key: list(value.shape) for key, value in network().state_dict().items()}
-        with safe_open(weights / name, "pt") as file:
-            found = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  no mapping
+            wanted = {key: tuple(value.shape) for key, value in network().state_dict().items()}
+        found = {key: stored.shape for key, stored in header(weights / name).items()}
         problems += [f"{name}: {key} is missing" for key in wanted.keys() - found.keys()]
         problems += [f"{name}: {key} is unexpected" for key in found.keys() - wanted.keys()]
         problems += [
-            f"{name}: {key} has shape {found[key]}, not {wanted[key]}"
+            f"{name}: {key} has shape {list(found[key])}, not {list(wanted[key])}"
             for key in wanted.keys() & found.keys()
             if found[key] != wanted[key]
         ]

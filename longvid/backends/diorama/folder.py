@@ -17,9 +17,11 @@ def save(source: Path, folder: Path, changed: Mapping[str, Mapping[str, Tensor]]
     """Write ``folder``: what the folder of weights ``source`` holds, but for what has ``changed``.
 
     That is by file (of FILES) and by name; other tensors of that file stay as they are. Numbers are written
-    as they come, in whatever dtype. Raises ValueError for a tensor that the file has no place for, and
+    as they come, in whatever dtype. Raises ValueError for a file or a tensor that there is no place for, and
     RenderError where the disk refuses; files appear whole, and the last one makes the folder a model's.
     """
+    if unknown := changed.keys() - set(FILES):
+        raise ValueError(f"a diorama folder holds no {', '.join(sorted(unknown))}")
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if name in changed:

@@ -119,17 +119,19 @@ def draw_spec(rng: np.random.Generator) -> Spec:
 
 
 def change_spec(spec: Spec, rng: np.random.Generator) -> Spec:
-    """The spec with one attribute changed, or a few, or drawn anew."""
+    """The spec with one attribute drawn anew, or a few, or all; one in ten comes out as it was."""
     fresh = draw_spec(rng)
     names = list(VALUES)
     count = rng.choice([1, 2, 3, len(names)], p=[0.25, 0.25, 0.2, 0.3])
     changed = dict(spec)
     for name in rng.choice(names, count, replace=False):
         changed[name] = fresh[name]
-    if changed["shape"] is not None and changed["color"] is None:  # an object comes out of nowhere: whole
-        for name in ("count", "color", "motion"):
+    if changed["shape"] is None:
+        return _without_object(changed)
+    for name in ("count", "color", "motion"):
+        if changed[name] is None:  # the object comes out of nowhere: whole
             changed[name] = int(rng.integers(len(VALUES[name])))
-    return _without_object(changed) if changed["shape"] is None else changed
+    return changed
 
 
 def _without_object(spec: Spec) -> Spec:
@@ -283,14 +285,15 @@ def _path(specs: tuple[Spec, ...], progress: Array, start: float, side: int) -> 
     """x by frame. Velocity bends smoothly; the object never comes to rest near an edge, and one of two only
     where the other, ``side`` of it, is seen too."""
     x, velocity, path = np.full((), start, np.float32), None, np.zeros(len(progress), np.float32)
-    pair_rests = (12.0, 46.0) if side > 0 else (50.0, 84.0)
+    pair_rests = (12.0, 48.0) if side > 0 else (48.0, 84.0)
     for i, done in enumerate(progress):
         spec = specs[-1 if done > 0 else 0]
         motion = spec["motion"]
         low, high = pair_rests if spec["count"] == TWO else (20.0, 76.0)
         wanted = {LEFT: -SPEED, RIGHT: SPEED}.get(-1 if motion is None else motion, 0.0)
-        if wanted == 0 and not low < x < high:
-            wanted = float(np.sign(velocity)) * SPEED if velocity else (SPEED if x < WIDTH / 2 else -SPEED)
+        if wanted == 0 and not low <= x <= high:
+            nearer = SPEED if x < (low + high) / 2 else -SPEED
+            wanted = float(np.sign(velocity)) * SPEED if velocity else nearer
         velocity = wanted if velocity is None else velocity + 0.12 * (wanted - velocity)
         x = _wrapped(x + velocity / FPS)
         path[i] = x
