@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -28,7 +24,7 @@ from longvid.commands.render import render, resume
 from longvid.commands.schema import schema
 from longvid.commands.takes import takes
 from longvid.commands.verify import verify
-from longvid.errors import LockedError, RenderError, UserError
+from longvid.exits import reported
 
 app = typer.Typer(
     name="longvid",
@@ -80,19 +76,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line (the process's own arguments where none are given) and exit.
 
     Exit codes: 0 done, 1 failed while running, 2 wrong input, 3 locked by another process, each of the last
-    three behind one line on stderr; 130 after Ctrl-C. A bug is a traceback.
+    three behind one line on stderr (exits.py); 130 after Ctrl-C. A bug is a traceback.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        # A character that the terminal has no letter for must not end a finished render in a traceback.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
+    with reported():
         app(args)
-    except (UserError, LockedError, RenderError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered for stdout has no place to go
-        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
-        sys.exit(1)

@@ -12,14 +12,12 @@ from longvid.errors import LockedError, UserError
 
 
 @contextmanager
-def refused(path: Path) -> Iterator[None]:
+def refused(path: Path, fix: str = "choose another folder with --output") -> Iterator[None]:
     """What the file system refuses before anything is spent is the caller's to put right."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot write there: {error.strerror}; choose another folder with --output"
-        ) from error
+        raise UserError(f"{path}: cannot write there: {error.strerror}; {fix}") from error
 
 
 @contextmanager

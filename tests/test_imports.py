@@ -17,7 +17,7 @@ HEAVY = {"torch", "numpy", "av", "einops", "safetensors", "diffusers", "transfor
 HEAVY |= {"moviepy", "xformers", "ray", "scenedetect", "cv2", "matplotlib", "PIL", "huggingface_hub"}
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "exits"),
     ("timeline", "document", "times", "values"),
     ("backends", "memory", "plugins", "lora", "downloads", "digests"),
     ("methods", "walks"),

@@ -27,6 +27,11 @@ EMPTY = "no object"
 """That none is shown where none is asked for."""
 SHARES = {"scene": 0.95, "time": 0.95, "weather": 0.95, "shape": 0.80, "color": 0.85, "motion": 0.70}
 """How often what a prompt names is shown, asked at least."""
+COUNTED = tuple(SHARES)
+"""What every prompt names, where it is there to be named. The rest one may name, and another for the same
+world not."""
+COMPARED = (*COUNTED, EMPTY)
+"""Of films' ends: what either prompt for a world names."""
 FALL = 0.03
 """By how much less often in a film's last prompt than in its first, asked at most."""
 APART = 0.25
@@ -44,10 +49,15 @@ that mean, whichever is more. Windows of a still film hardly deviate."""
 LEAST_ERROR = 1e-10
 
 
+def known(values: Iterable[float | None]) -> list[float]:
+    """Those that are."""
+    return [value for value in values if value is not None]
+
+
 def mean(values: Iterable[float | None]) -> float | None:
     """Of those that are known."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    some = known(values)
+    return fmean(some) if some else None
 
 
 def psnr(
@@ -85,29 +95,39 @@ class Followed:
 
 
 Films = Sequence[Sequence[Followed]]
-"""Of each film its prompts in turn. Every second film asks for the same as the one before, in reverse."""
+"""Of each film its prompts in turn. Every second film asks for the worlds of the one before, in reverse."""
 
 
 def measure_following(films: Films) -> dict[str, Any]:
     """By attribute the mean share over all ``prompts`` that name it, with its 95 % interval, and over films'
-    first and last ones; and by how much the last is followed better than the first, by the mean of all that
-    each names, over pairs of films: what one begins with, the other ends with."""
+    first and last ones; and by how much the last is followed better than the first, by the mean of what each
+    names, over pairs of films: what one begins with, the other ends with. Ends are told of COMPARED alone."""
     attributes: dict[str, Any] = {}
     shares = [[prompt.shares for prompt in film] for film in films]
+    worlds = [
+        world
+        for film, twin in zip(shares[::2], shares[1::2], strict=True)
+        for world in zip(film, reversed(twin), strict=True)
+    ]
     for name in (*VALUES, EMPTY):
         every = [prompt[name] for film in shares for prompt in film if name in prompt]
-        low, high = interval(fmean(every), len(every)) if every else (None, None)
-        first, last = (mean(film[end].get(name) for film in shares) for end in (0, -1))
+        trials = sum(any(name in prompt for prompt in world) for world in worlds)
+        low, high = interval(fmean(every), trials) if every else (None, None)
+        first, last = (mean(film[end].get(name) for film in shares if name in COMPARED) for end in (0, -1))
         attributes[name] = {"share": mean(every), "low": low, "high": high, "prompts": len(every)}
         attributes[name] |= {"first": first, "last": last}
-    rises = [fmean(film[-1].values()) - fmean(film[0].values()) for film in shares]
-    over_first = band([fmean(rises[first : first + 2]) for first in range(0, len(rises), 2)])
+    rises = [_followed(film[-1]) - _followed(film[0]) for film in shares]
+    over_first = band([fmean(pair) for pair in zip(rises[::2], rises[1::2], strict=True)])
     return {"attributes": attributes, "last_over_first": over_first and asdict(over_first)}
 
 
+def _followed(shares: Mapping[str, float]) -> float:
+    return fmean(share for name, share in shares.items() if name in COMPARED)
+
+
 def interval(share: float, trials: int) -> tuple[float, float]:
-    """Where a share of so many trials lies, 95 % sure (Wilson 1927). A prompt is one trial, however many its
-    clips, since they go together."""
+    """Where a share of so many trials lies, 95 % sure (Wilson 1927). A world is one trial, however many
+    prompts ask for it and clips show it, since they go together."""
     squared = CERTAIN**2 / trials
     middle = (share + squared / 2) / (1 + squared)
     reach = CERTAIN * sqrt(share * (1 - share) / trials + squared / (4 * trials)) / (1 + squared)
@@ -119,11 +139,12 @@ def measure_motion(films: Films) -> dict[str, Any]:
 
     Where an object fades by half, so does the change that it makes, and where rain stands still nearly all
     goes; optical flow is as long for a faint object as for a strong one. By weather, since the change that
-    rain makes hides an object's.
+    rain makes hides an object's. None where the world stands still.
     """
 
-    def ratio(prompts: Sequence[Followed]) -> float:
-        return sum(one.change for one in prompts) / sum(one.world_change for one in prompts)
+    def ratio(prompts: Sequence[Followed]) -> float | None:
+        world = sum(one.world_change for one in prompts)
+        return sum(one.change for one in prompts) / world if world else None
 
     every = [prompt for film in films for prompt in film]
     by_weather = {name: [one for one in every if one.weather == name] for name in VALUES["weather"]}
@@ -163,7 +184,7 @@ def card(report: Mapping[str, Any]) -> str:
     said = (
         f"What {report['films']} films of six prompts, 10 s each, show of them, by clips of 2 s behind the "
         "first 2 s of each. The judge: how often it is right itself, of the world's own clips as the codec "
-        "gives them back. 95 % sure: Wilson's interval, a prompt being one trial."
+        "gives them back. 95 % sure: Wilson's interval, a world, which is asked for twice, being one trial."
     )
     return f"{asked}\n{said}\n\n{shown}"
 
@@ -173,46 +194,47 @@ def _of_codec(codec: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for how, name in (("plain", "codec"), ("eased", "the same, eased as films are")):
         found = codec["psnr"][how]
         what = f"{name}: PSNR of {codec['clips']} held-out clips, mean / worst / inside objects' boxes"
-        said = " / ".join(f"{found[part]:.2f}" for part in ("mean", "worst", "objects"))
+        said = " / ".join(_figure(found[part]) for part in ("mean", "worst", "objects"))
         rows.append((what, f"{said} dB", f"{PSNR_DB:g} dB", _met(found["mean"] >= PSNR_DB)))
     seams = codec["seams"]
     what = "seam ratio between latents, world's own clips / given back / eased"
-    said = " / ".join(f"{seams[how]:.2f}" for how in ("world", "plain", "eased"))
-    return [*rows, (what, said, f"at most {SEAM_RATIO:g}", _met(seams["eased"] <= SEAM_RATIO))]
+    said = " / ".join(_figure(seams[how]) for how in ("world", "plain", "eased"))
+    return [*rows, (what, said, f"at most {SEAM_RATIO:g}", _met(_smooth(seams["eased"])))]
 
 
 def _of_films(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     seams, motion, drift, compute = (report[key] for key in ("seams", "motion", "drift", "compute"))
     rise = report["following"]["last_over_first"]
     sure = "" if rise["low"] is None else f" ({100 * rise['low']:+.1f} to {100 * rise['high']:+.1f})"
-    low, high = min(motion["films"]), max(motion["films"])
-    weather = ", ".join(f"{name} {ratio:.2f}" for name, ratio in motion["weather"].items())
+    moved = known(motion["films"])
+    weather = ", ".join(f"{name} {_figure(ratio)}" for name, ratio in motion["weather"].items())
     near = f"{1 - APART:g} to {1 + APART:g}"
-    steps = [step for film in report["switches"] for step in film]
+    steps = known(step for film in report["switches"] for step in film)
     beyond = [name for film in drift for name, found in film["statistics"].items() if found["beyond"]]
     statistics = sum(len(film["statistics"]) for film in drift)
     return [
         (
             "seam ratio of films before encoding, between latents / between chunks",
-            f"{seams['latents']:.2f} / {seams['chunks']:.2f}",
+            f"{_figure(seams['latents'])} / {_figure(seams['chunks'])}",
             f"at most {SEAM_RATIO:g}",
-            _met(max(seams.values()) <= SEAM_RATIO),
+            _met(all(map(_smooth, seams.values()))),
         ),
         (
             "change from frame to frame over the world's, all films / each",
-            f"{motion['all']:.2f} / {low:.2f} to {high:.2f}",
+            f"{_figure(motion['all'])} / {_figure(min(moved, default=None))}"
+            f" to {_figure(max(moved, default=None))}",
             near,
-            _met(low >= 1 - APART and high <= 1 + APART),
+            _met(all(map(_as_the_world, motion["films"]))),
         ),
         (
             "the same by weather",
             weather,
             near,
-            _met(all(abs(ratio - 1) <= APART for ratio in motion["weather"].values())),
+            _met(all(map(_as_the_world, motion["weather"].values()))),
         ),
         (
             "change at a new prompt over the film's median, median / largest",
-            f"{median(steps):.2f} / {max(steps):.2f}",
+            f"{_figure(median(steps) if steps else None)} / {_figure(max(steps, default=None))}",
             "",
             "",
         ),
@@ -223,7 +245,7 @@ def _of_films(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
             _met(not beyond),
         ),
         (
-            "the last prompt over the first, over all attributes",
+            "the last prompt over the first, over what every prompt names",
             f"{100 * rise['mean']:+.1f} points{sure}",
             f"{-100 * FALL:+g} points",
             _met(rise["mean"] >= -FALL),
@@ -244,7 +266,7 @@ def _of_prompts(following: Mapping[str, Any]) -> list[tuple[str, ...]]:
             share, low, high, first, last = (
                 _percent(found[key]) for key in ("share", "low", "high", "first", "last")
             )
-            judge = _percent(following["judge"]["shape" if name == EMPTY else name])
+            judge = _percent(following["judge"].get(name))  # never measured of EMPTY
             wanted = SHARES.get(name)
             asked = ("", "") if wanted is None else (_percent(wanted), _met(found["share"] >= wanted))
             rows.append((name, share, f"{low} to {high}", str(found["prompts"]), judge, first, last, *asked))
@@ -256,8 +278,20 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _smooth(seams: float | None) -> bool:
+    return seams is not None and seams <= SEAM_RATIO
+
+
+def _as_the_world(ratio: float | None) -> bool:
+    return ratio is not None and abs(ratio - 1) <= APART
 
 
 def _met(met: bool) -> str:

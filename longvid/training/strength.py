@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -37,15 +37,16 @@ from longvid.backends.diorama.dataset import SWITCH_SHARE, object_weights
 from longvid.backends.diorama.film import DioramaFilm
 from longvid.errors import RenderError
 from longvid.evaluation import frames as clean
-from longvid.evaluation.appearance import difference
+from longvid.evaluation.appearance import UNITS, appearance, difference, luma
 from longvid.evaluation.judge import CLIP_FRAMES, SETTLING_FRAMES, Judge, small
 from longvid.evaluation.processes import Here, environment, threads_each
 from longvid.evaluation.provenance import Provenance, provenance
 from longvid.evaluation.seams import seam_ratio
-from longvid.evaluation.signals import observe
-from longvid.files import write
+from longvid.exits import reported
+from longvid.files import replacing, write
+from longvid.locks import refused
 from longvid.training import figures
-from longvid.training.figures import Followed, mean, psnr
+from longvid.training.figures import COUNTED, Followed, mean, psnr
 from longvid.training.reconstruction import as_video
 from longvid.video import post, sheet, source
 
@@ -57,8 +58,6 @@ WORLDS = 4
 """Draws of the world that a prompt's film is compared with."""
 CODEC, SPECS, WORDS, WORLD, LONG = range(5)
 """What a generator draws for."""
-COUNTED = ("scene", "time", "weather", "shape", "color", "motion")
-"""What every prompt names, where it is there to be named; the rest goes without saying in its first value."""
 FRAME_PX = 96
 """Width of a frame on the sheet."""
 
@@ -76,7 +75,8 @@ class Asked:
 
 
 def ask(spec: Spec, rng: np.random.Generator) -> Asked:
-    """A caption of the spec in held-out words, that leaves nothing of it open."""
+    """A caption of the spec in held-out words, that leaves nothing of it open: what is not COUNTED goes
+    without saying in its first value."""
     while True:
         prompt, said = captions.compose_held_out(spec, rng)
         if all(said[name] == spec[name] or (name not in COUNTED and spec[name] == 0) for name in VALUES):
@@ -108,13 +108,16 @@ def timeline(asked: Sequence[Asked], seconds: int, seed: int) -> dict[str, Any]:
 
 
 def render(timelines: Mapping[Path, Mapping[str, Any]], model: str, jobs: int) -> None:
-    """The films that are not there yet, so many at a time. Raises RenderError with a render's last line."""
+    """The films that are not there yet, on the CPU, so many at a time. Raises RenderError with the last line
+    of a render."""
     run = Here(environment(threads_each(jobs)))
 
     def one(film: Path) -> None:
         written = film.with_suffix(".yaml")
         write(written, json.dumps(timelines[film], indent=1).encode())
-        ran = run(("render", str(written), "--output", str(film), "--model", model, "--quiet"))
+        ran = run(
+            ("render", str(written), "--output", str(film), "--model", model, "--device", "cpu", "--quiet")
+        )
         if ran.code:
             raise RenderError(f"{film}: {ran.last_line}")
 
@@ -174,11 +177,11 @@ def between_latents(change: NDArray[np.float64], left_out: frozenset[int] = froz
 class Seen:
     """Of each shot of a film, behind its settling: ``change``, the mean from frame to frame, of 255, and
     ``clips``, what the judge names in each two seconds. ``switches``: the change at each new prompt, over the
-    film's median. ``seams``: between ``latents``, to the change inside them, and between ``chunks``, to that
-    between other latents. ``compute_seconds``: for the whole film."""
+    film's median, None where it stands still. ``seams``: between ``latents``, to the change inside them, and
+    between ``chunks``, to that between other latents. ``compute_seconds``: for the whole film."""
 
     change: list[float]
-    switches: list[float]
+    switches: list[float | None]
     clips: list[list[Spec]]
     seams: dict[str, float | None]
     compute_seconds: float
@@ -190,18 +193,14 @@ def look(film: Path, judge: Judge) -> Seen:
     found = source.probe(film)
     made = provenance(found)
     assert made.take is not None and made.cost is not None, film
-    change = changes(map(small, source.frames(found)))
+    watched = [small(frame) for frame in source.frames(found)]
+    change = changes(watched)
     median = float(np.nanmedian(change))
-    settled = [slice(shot.start_frame + SETTLING_FRAMES, shot.end_frame) for shot in made.shots]
-    shown, clips = source.frames(found), []
-    for shot in made.shots:
-        own = islice(shown, shot.end_frame - shot.start_frame)
-        clips.append(list(judge.look(own))[-(-SETTLING_FRAMES // CLIP_FRAMES) :])
-        deque(own, maxlen=0)
+    shots = [slice(shot.start_frame, shot.end_frame) for shot in made.shots]
     return Seen(
-        change=[float(change[span].mean()) for span in settled],
-        switches=[float(change[shot.start_frame]) / median for shot in made.shots[1:]],
-        clips=clips,
+        change=[float(change[shot][SETTLING_FRAMES:].mean()) for shot in shots],
+        switches=[float(change[shot.start]) / median if median else None for shot in shots[1:]],
+        clips=[list(judge.look(watched[shot]))[-(-SETTLING_FRAMES // CLIP_FRAMES) :] for shot in shots],
         seams=film_seams(made),
         compute_seconds=made.cost.seconds * float(found.seconds),
         threads=made.take.run["threads"],
@@ -231,9 +230,15 @@ def world_change(spec: Spec, numbers: Sequence[int]) -> float:
 def drift(film: Path) -> dict[str, Any]:
     """Of how its frames look (`appearance.UNITS`), and how much they change from one to the next, once it has
     settled."""
-    found = source.probe(film)
-    seen = observe(source.frames(found), found.fps, cuts=False, flow=False, embed=None)
-    statistics = {**seen.appearance, "change": seen.change}
+    looks = []
+
+    def watched() -> Iterator[NDArray[np.uint8]]:
+        for pixels in source.frames(source.probe(film)):
+            looks.append(appearance(pixels, luma(pixels)))
+            yield small(pixels)
+
+    change = changes(watched())
+    statistics = {**dict(zip(UNITS, np.array(looks).T, strict=True)), "change": change}
     for values in statistics.values():
         values[:SETTLING_FRAMES] = np.nan  # what is still on its way is no spread
     return figures.measure_drift(statistics, WINDOW_SECONDS * world.FPS)
@@ -273,7 +278,7 @@ def measure_films(asked: Mapping[Path, Sequence[Asked]], judge: Judge, seed: int
 def main(
     out: Annotated[Path, typer.Argument(help="Folder for films, report and sheet.")],
     model: Annotated[Path | None, typer.Option(help="A folder of weights, in place of longvid's.")] = None,
-    films: Annotated[int, typer.Option(min=2, help="Minutes of six prompts; an even number.")] = 12,
+    films: Annotated[int, typer.Option(min=2, help="Minutes of six prompts; an even number.")] = 16,
     long_films: Annotated[int, typer.Option(min=1, help="Films of ten minutes.")] = 2,
     clips: Annotated[int, typer.Option(min=1, help="Clips that the codec gives back.")] = 48,
     seed: Annotated[int, typer.Option(min=0, help="One that no training uses.")] = 2026,
@@ -285,12 +290,16 @@ def main(
     devices.keep_memory()
     judge = Judge.load()
     folder = out / "films"
-    folder.mkdir(parents=True, exist_ok=True)
+    with refused(folder, "give another folder as OUT"):
+        folder.mkdir(parents=True, exist_ok=True)
     asked = {folder / f"asked-{film:02}.mp4": ask_film(film, seed) for film in range(films)}
     long = {folder / f"long-{film:02}.mp4": ask_long(film, seed) for film in range(long_films)}
-    lasting = [(film, each, SHOT_SECONDS) for film, each in asked.items()]
-    lasting += [(film, each, LONG_SECONDS) for film, each in long.items()]
-    timelines = {film: timeline(each, seconds, seed + i) for i, (film, each, seconds) in enumerate(lasting)}
+    kinds = ((asked, SHOT_SECONDS), (long, LONG_SECONDS))
+    timelines = {
+        film: timeline(each, seconds, seed + number)
+        for kind, seconds in kinds
+        for number, (film, each) in enumerate(kind.items())
+    }
     render(timelines, NAME if model is None else str(model.absolute()), jobs)
     report = {
         "films": films,
@@ -301,8 +310,13 @@ def main(
     }
     write(out / "report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     write(out / "README.md", figures.card(report).encode())
-    strips = [sheet.strip(film, halves(len(each) * seconds), FRAME_PX) for film, each, seconds in lasting]
-    sheet.write_png(strips, out / "sheet.png")
+    strips = [
+        sheet.strip(film, halves(len(each) * seconds), FRAME_PX)
+        for kind, seconds in kinds
+        for film, each in kind.items()
+    ]
+    with replacing(out / "sheet.png") as partial:
+        sheet.write_png(strips, partial)
     typer.echo(figures.card(report), nl=False)
 
 
@@ -312,4 +326,5 @@ def halves(seconds: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with reported():
+        typer.run(main)

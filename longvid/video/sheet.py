@@ -14,7 +14,10 @@ import av
 import numpy as np
 import typer
 
-from longvid.video import reader
+from longvid.errors import UserError
+from longvid.exits import reported
+from longvid.files import replacing
+from longvid.video import reader, source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +31,8 @@ def strip(film: Path, times: Sequence[Fraction | float], width_px: int) -> NDArr
     for time, pixels in reader.frames(film):
         while len(pictures) < len(wanted) and time > wanted[len(pictures)] and shown is not None:
             pictures.append(shown)
+        if len(pictures) == len(wanted):
+            break
         shown = pixels
     if shown is None:
         raise ValueError(f"{film} has no frames")
@@ -79,22 +84,26 @@ def write_png(rows: Sequence[NDArray[np.uint8]], path: Path, gap_px: int = 4) ->
 
 
 def chapter_strips(film: Path, frames: int, width_px: int) -> list[NDArray[np.uint8]]:
-    """A strip for each chapter of the film: this many frames, evenly spaced inside it."""
-    return [
-        strip(
-            film, [start + (end - start) * Fraction(2 * i + 1, 2 * frames) for i in range(frames)], width_px
-        )
-        for _, start, end in reader.header(film).chapters
+    """A strip for each chapter of the film: this many frames, evenly spaced inside it. Raises UserError where
+    there is no chapter."""
+    chapters = reader.header(film).chapters
+    if not chapters:
+        raise UserError(f"{film}: has no chapters; give a film that longvid made")
+    times = [
+        start + (end - start) * Fraction(2 * place + 1, 2 * frames)
+        for _, start, end in chapters
+        for place in range(frames)
     ]
+    return np.split(strip(film, times, width_px), len(chapters), axis=1)
 
 
 def write_gif(film: Path, path: Path, width_px: int) -> None:
-    """The whole film as a looping GIF with one palette of its own."""
+    """The whole film as a looping GIF with one palette of its own, whatever the path's ending."""
     header = reader.header(film)
     height_px = round(header.size[1] * width_px / header.size[0])
-    with av.open(str(film)) as source, av.open(str(path), "w", options={"loop": "0"}) as container:
+    with av.open(str(film)) as shown, av.open(str(path), "w", "gif", options={"loop": "0"}) as container:
         graph = av.filter.Graph()
-        begin = graph.add_buffer(template=source.streams.video[0])
+        begin = graph.add_buffer(template=shown.streams.video[0])
         scale = graph.add("scale", f"{width_px}:{height_px}:flags=lanczos")
         split, palette = graph.add("split"), graph.add("palettegen", "max_colors=128")
         apply, end = graph.add("paletteuse", "dither=none"), graph.add("buffersink")
@@ -105,7 +114,7 @@ def write_gif(film: Path, path: Path, width_px: int) -> None:
         palette.link_to(apply, 0, 1)
         apply.link_to(end)
         graph.configure()
-        for frame in source.decode(video=0):
+        for frame in shown.decode(video=0):
             graph.push(frame)
         graph.push(None)
         stream = container.add_stream("gif", rate=header.fps)
@@ -123,9 +132,14 @@ def main(
     width_px: Annotated[int, typer.Option(min=16, help="Width of a frame.")] = 192,
 ) -> None:
     """Write FILM's contact sheet (a row for each chapter) and a GIF of it, beside it."""
-    write_png(chapter_strips(film, frames, width_px), film.with_suffix(".png"))
-    write_gif(film, film.with_suffix(".gif"), width_px)
+    source.probe(film)  # says what is wrong with what is no film
+    strips = chapter_strips(film, frames, width_px)
+    with replacing(film.with_suffix(".png")) as partial:
+        write_png(strips, partial)
+    with replacing(film.with_suffix(".gif")) as partial:
+        write_gif(film, partial, width_px)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with reported():
+        typer.run(main)

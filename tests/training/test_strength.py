@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +25,7 @@ from longvid.backends.diorama.captions import VALUES, Spec
 from longvid.backends.diorama.dataset import SWITCH_SHARE, object_weights
 from longvid.backends.diorama.denoiser import DenoiserSize
 from longvid.errors import RenderError
+from longvid.evaluation import appearance
 from longvid.evaluation.judge import CLIP_FRAMES, Accuracy, Judge, small
 from longvid.evaluation.processes import Ran
 from longvid.evaluation.provenance import provenance
@@ -29,7 +33,7 @@ from longvid.evaluation.seams import seam_ratio
 from longvid.rendering import render
 from longvid.training import diorama, figures, strength
 from longvid.training.strength import Asked
-from longvid.video import source
+from longvid.video import source, writer
 from tests.planning import longvid
 
 ACCURACY = Accuracy(10, dict.fromkeys(VALUES, 1.0), dict.fromkeys(VALUES, 0.9))
@@ -55,8 +59,8 @@ class InProcess:
         self.threads = env["OMP_NUM_THREADS"]
 
     def __call__(self, arguments: Sequence[str]) -> Ran:
-        _, written, _, film, _, model, _ = arguments
-        render(Path(written), Path(film), model=model, device="cpu")
+        _, written, _, film, _, model, _, device, _ = arguments
+        render(Path(written), Path(film), model=model, device=device)
         return Ran(0, "", "")
 
     def stop(self) -> None:
@@ -71,7 +75,7 @@ def test_a_prompt_names_all_that_is_counted_in_words_no_training_uses() -> None:
         for each in strength.ask_film(film, 7):
             assert captions.stated(each.prompt) == each.said
             for name in VALUES:
-                if name in strength.COUNTED or each.spec[name] != 0:
+                if name in figures.COUNTED or each.spec[name] != 0:
                     assert each.said[name] == each.spec[name]
             held_out = tuple(phrases.HELD_OUT["scene"].values())[each.spec["scene"] or 0]
             assert any(phrase in each.prompt for phrase in held_out)
@@ -114,7 +118,8 @@ def test_films_are_rendered_by_commands(tmp_path: Path, monkeypatch: pytest.Monk
     one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
     strength.render({one: strength.timeline([sea, sea], 10, 5)}, "diorama", 2)
     written = str(tmp_path / "one.yaml")
-    assert ran == [("render", written, "--output", str(one), "--model", "diorama", "--quiet")]
+    options = ("--output", str(one), "--model", "diorama", "--device", "cpu", "--quiet")
+    assert ran == [("render", written, *options)]
     shot = {"prompt": "a sea", "seconds": 10}
     assert json.loads(Path(written).read_text()) == {"size": [192, 128], "seed": 5, "shots": [shot, shot]}
     with pytest.raises(RenderError, match=r"two\.mp4: out of luck"):
@@ -204,6 +209,45 @@ def test_a_film_is_looked_at_as_it_is_watched_and_its_seams_before_it_is_encoded
     assert seen.seams["latents"] == pytest.approx(seam_ratio(encoded, range(4, 96, 4), left_out), rel=0.2)
 
 
+def test_a_film_that_stands_still_is_decoded_once_and_has_no_switch_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = tmp_path / "still.mp4"
+    grey = np.full((60, canvas.HEIGHT, canvas.WIDTH, 3), 128, np.uint8)
+    still.write_bytes(writer.encode(grey, Fraction(world.FPS), 10))
+    made = SimpleNamespace(
+        take=SimpleNamespace(run={"threads": 3}),
+        cost=SimpleNamespace(seconds=0.5),
+        shots=(SimpleNamespace(start_frame=0, end_frame=30), SimpleNamespace(start_frame=30, end_frame=60)),
+    )
+    decoded = []
+    frames = source.frames
+    monkeypatch.setattr(source, "frames", lambda found: decoded.append(found.path) or frames(found))
+    monkeypatch.setattr(strength, "provenance", lambda found: made)
+    monkeypatch.setattr(strength, "film_seams", lambda made: {})
+    seen = strength.look(still, Numbering())  # type: ignore[arg-type]
+    assert decoded == [still]
+    assert (seen.change, seen.switches, seen.clips) == ([0, 0], [None], [[], []])
+    assert (seen.compute_seconds, seen.threads) == (2.5, 3)
+
+
+def test_how_much_a_long_film_changes_is_told_in_the_judge_s_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise, of which half is gone where four pixels are one; windows of a second, behind the first frame."""
+    noise = np.random.default_rng(0).integers(0, 256, (72, 2 * canvas.HEIGHT, 32, 3), np.uint8)
+    film = tmp_path / "noise.mp4"
+    film.write_bytes(writer.encode(noise, Fraction(world.FPS), 10))
+    monkeypatch.setattr(strength, "WINDOW_SECONDS", 1)
+    monkeypatch.setattr(strength, "SETTLING_FRAMES", 1)
+    shown = list(source.frames(source.probe(film)))
+    expected = figures.measure_drift({"change": strength.changes(map(small, shown))}, world.FPS)
+    statistics = strength.drift(film)
+    assert statistics["change"] == expected["change"]
+    assert statistics["change"]["minutes"][0] < 0.6 * float(np.nanmean(strength.changes(shown)))
+    assert list(statistics) == [*appearance.UNITS, "change"]
+
+
 def test_the_world_s_own_change_is_the_mean_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as a shot of 3 s is settled."""
     monkeypatch.setattr(strength, "SHOT_SECONDS", 3)
@@ -219,6 +263,20 @@ def test_the_world_s_own_change_is_the_mean_of_draws(monkeypatch: pytest.MonkeyP
 
 
 # All of it
+
+
+def test_where_nothing_can_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.touch()
+    monkeypatch.setattr(Judge, "load", Numbering)
+    monkeypatch.setattr(sys, "argv", ["strength", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(strength.__file__, run_name="__main__")
+    assert stop.value.code == 2
+    said = "cannot write there: Not a directory; give another folder as OUT"
+    assert capsys.readouterr().err == f"error: {out / 'films'}: {said}\n"
 
 
 def test_the_whole_of_it_on_a_model_that_has_learnt_nothing(
@@ -240,6 +298,8 @@ def test_the_whole_of_it_on_a_model_that_has_learnt_nothing(
     assert done.exit_code == 0, done.output
     films = sorted(Path("out/films").glob("*.mp4"))
     assert [film.name for film in films] == ["asked-00.mp4", "asked-01.mp4", "long-00.mp4"]
+    seeds = [json.loads(film.with_suffix(".yaml").read_text())["seed"] for film in films]
+    assert seeds == [7, 8, 7], "more films of one kind leave the other's as they are"
     written = films[0].stat().st_mtime_ns
     again = json.loads(films[0].with_suffix(".yaml").read_text())
     strength.render({films[0]: again}, str(Path("model").absolute()), 1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from longvid.video import sheet, writer
+from longvid.video import reader, sheet, source, writer
+from longvid.video.writer import Chapter
 
 LEVELS = (40, 90, 140, 190)
 
@@ -36,6 +39,61 @@ def test_a_film_in_pieces_gives_the_strip_of_the_film(film, tmp_path):
     assert (strip == sheet.strip(film, [0, 1.5, 1.5, 5], width_px=16))[:, :32].all()
     assert (strip[:, 32:48] == sheet.strip(film, [0.5], width_px=16)).all()
     assert strip.shape == (8, 4 * 16, 3)
+
+
+def test_a_film_is_read_no_further_than_it_is_shown(film, monkeypatch):
+    decoded = []
+
+    def frames(path):
+        for time, pixels in reader_frames(path):
+            decoded.append(time)
+            yield time, pixels
+
+    reader_frames = reader.frames
+    monkeypatch.setattr(reader, "frames", frames)
+    strip = sheet.strip(film, [0, 0.4], width_px=16)
+    assert (strip == sheet.strip(film, [0, 0.4, 5], width_px=16)[:, :32]).all()
+    assert decoded == [0, 0.5, 0, 0.5, 1, 1.5]
+
+
+def test_chapters_are_strips_of_one_pass(film, tmp_path, monkeypatch):
+    """Of a second and a half and of half a second: frames at 0.375, 1.125, 1.625 and 1.875 s."""
+    chapters = [Chapter("one", 0, 3), Chapter("two", 3, 4)]
+    told = tmp_path / "told.mp4"
+    writer.remux([film], told, Fraction(2), chapters, {})
+    begun = []
+    frames = reader.frames
+    monkeypatch.setattr(reader, "frames", lambda path: begun.append(path) or frames(path))
+    strips = sheet.chapter_strips(told, 2, width_px=16)
+    assert begun == [told]
+    shown = [strip.reshape(8, 2, 16, 3).mean((0, 2, 3)) for strip in strips]
+    assert np.abs(np.array(shown) - [[40, 140], [190, 190]]).max() < 2
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("film.mp4", "film.mp4: has no chapters; give a film that longvid made"),
+        ("missing.mp4", "missing.mp4: there is no such file; name a clip or a picture file"),
+    ],
+)
+def test_what_has_no_sheet_is_one_line(film, monkeypatch, capsys, name, said):
+    monkeypatch.chdir(film.parent)
+    monkeypatch.setattr(sys, "argv", ["sheet", name])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(sheet.__file__, run_name="__main__")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+    assert [path.name for path in film.parent.iterdir()] == ["film.mp4"]
+
+
+def test_a_film_s_sheet_and_gif_lie_beside_it(film, tmp_path):
+    told = tmp_path / "told.mp4"
+    writer.remux([film], told, Fraction(2), [Chapter("one", 0, 4)], {})
+    sheet.main(told, 2, 32)
+    assert sorted(path.name for path in tmp_path.glob("told*")) == ["told.gif", "told.mp4", "told.png"]
+    assert source.probe(tmp_path / "told.png").size == (64, 16)
+    assert reader.header(tmp_path / "told.gif").size == (32, 16)
 
 
 def test_rows_of_a_sheet_lie_below_one_another(film, tmp_path):
