@@ -3,6 +3,7 @@
 A recipe and no loop of its own: the text encoder's training here, then three commands of `longvid finetune`
 on the dataset `diorama`, each of which begins with the folder that the one before has written.
 
+    OUT/stages/asked.json  the world's version, seed and amounts, which stay the same
     OUT/stages/untrained   every weight as it is drawn
     OUT/stages/text        the text encoder names what captions say; it is frozen from here on
     OUT/stages/codec       encoder and decoder
@@ -15,12 +16,12 @@ A stage whose folder is there is left out, and one that was stopped goes on from
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 import torch
 import typer
@@ -28,11 +29,14 @@ from safetensors.torch import load_file
 
 from longvid.backends.diorama import FILES, NAME, canvas, codec, text
 from longvid.backends.diorama.codec import Codec
+from longvid.backends.diorama.dataset import VERSION
 from longvid.backends.diorama.denoiser import Denoiser, DenoiserSize
 from longvid.backends.diorama.folder import save
 from longvid.backends.diorama.text import AttributeEncoder
-from longvid.errors import RenderError
-from longvid.files import write_backend, write_tensors
+from longvid.errors import RenderError, UserError
+from longvid.evaluation.processes import COMMAND, environment, threads_each
+from longvid.files import read_sealed, write_backend, write_sealed, write_tensors
+from longvid.locks import refused
 from longvid.plugins import FOLDER_FILE
 from longvid.training import checkpoints
 from longvid.training.distributed import accelerator
@@ -52,6 +56,8 @@ SIZE = DenoiserSize(
 )
 BATCH = 8
 """Samples a step of codec, decoder and denoiser."""
+ASKED = "asked.json"
+"""In the stages' folder: what all of them come of."""
 
 
 @dataclass(frozen=True)
@@ -148,29 +154,44 @@ def train_text(base: Path, out: Path, steps: int, seed: int) -> None:
         if isinstance(event, Stepped) and event.held_out:
             fresh = event.held_out["captions"]
             say(f"text: step {event.step} of {steps}, loss on fresh captions {fresh:.4f}")
-    best = checkpoints.best(folder)
-    if best is None:
+    last, _ = checkpoints.newest(folder)  # not the best by phrasings that the model is measured by later
+    if last is None:
         raise RenderError(f"{folder}: has no whole checkpoint")
-    save(base, out, {"text.safetensors": best.tensors("average")})
+    save(base, out, {"text.safetensors": last.tensors("average")})
 
 
 def launch(arguments: Sequence[str], processes: int) -> None:
-    """Run `longvid` with these arguments, in so many processes that share a training; Ctrl-C is theirs.
+    """Run `longvid` with these arguments, in so many processes that share a training. Ctrl-C is theirs too,
+    and SIGTERM is passed on: they stop behind a checkpoint.
 
-    Raises typer.Exit with the code that it ended with, unless that is 0.
+    Raises typer.Exit with the code that it ended with, unless that is 0; where a signal told it to stop, with
+    128 and the signal's number.
     """
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    command = [sys.executable, "-m", "longvid"]
+    command = [*COMMAND]
     if processes > 1:
         torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
-        command = [sys.executable, *torchrun, "-m", "longvid"]
-    with subprocess.Popen([*command, *arguments], env={**os.environ, "OMP_NUM_THREADS": str(threads)}) as run:
-        while True:
-            try:
-                code = run.wait()
-                break
-            except KeyboardInterrupt:
-                continue  # it stops behind a checkpoint
+        command[1:1] = torchrun
+    told: list[int] = []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        if number == signal.SIGTERM:
+            for run in started:
+                run.terminate()
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with subprocess.Popen([*command, *arguments], env=environment(threads_each(processes))) as run:
+            started.append(run)
+            if told:  # before it was there to be told
+                run.terminate()
+            code = run.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if told:
+        raise typer.Exit(128 + told[0])
     if code:
         raise typer.Exit(code if code > 0 else 128 - code)  # below 0: minus the signal that ended it
 
@@ -189,10 +210,12 @@ def say(line: str) -> None:
 def make(out: Path, seed: int = 0, amounts: Amounts | None = None, processes: int | None = None) -> None:
     """Draw the world, train text encoder, codec, decoder and denoiser, and write the weights as longvid ships
     them; on the CPU, in so many processes that share the steps (None: two, of two cores or more). About
-    9 GB. Raises RenderError where the disk refuses, and typer.Exit where a stage was stopped or failed."""
+    9 GB. Raises UserError where ``out`` was begun with something else or cannot be written, RenderError where
+    the disk refuses later, and typer.Exit where a stage was stopped or failed."""
     amounts = amounts or Amounts()
-    processes = processes or min(2, os.cpu_count() or 1)
+    processes = processes or min(2, threads_each(1))
     folder = out / "stages"
+    begin(folder, seed, amounts)
     if not is_there(folder / "untrained"):
         write_untrained(folder / "untrained", seed)
     if not is_there(folder / "text"):
@@ -202,6 +225,22 @@ def make(out: Path, seed: int = 0, amounts: Amounts | None = None, processes: in
             say(f"{stage.name}: begins, or goes on")
             launch(stage.arguments(folder, seed, processes), processes)
     package(folder / "denoiser", out)
+
+
+def begin(folder: Path, seed: int, amounts: Amounts) -> None:
+    """Write down what all stages in the folder come of. Raises UserError where that is something else."""
+    asked = {"world": VERSION, "seed": seed, **asdict(amounts)}
+    was = read_sealed(folder / ASKED)
+    if was is None:
+        with refused(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_sealed(folder / ASKED, asked)
+        return
+    for key in (key for key in asked if asked[key] != was.get(key)):
+        raise UserError(
+            f"{folder / ASKED}: was begun with {key} {was.get(key)}, this run has {asked[key]}; "
+            "give the same, or another folder"
+        )
 
 
 def is_there(folder: Path) -> bool:

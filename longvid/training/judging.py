@@ -1,6 +1,7 @@
 """Making the judge of diorama's films from nothing: `python -m longvid.training.judging OUT`.
 
-    OUT/clips       the world's clips, some of them as diorama's codec gives them back
+    OUT/clips       clips of the world, some of them as diorama's codec gives them back; by the version of the
+                    world, the seed and the codec
     OUT/training    checkpoints
     OUT/judge.safetensors, OUT/MODEL_CARD.md: what ships in longvid/evaluation/judging
 
@@ -29,7 +30,7 @@ from longvid.backends import FilmSpec, Runtime, VideoCodec
 from longvid.backends.diorama import FILES, GEOMETRY, captions, world
 from longvid.backends.diorama import WEIGHTS as SHIPPED
 from longvid.backends.diorama import backend as diorama
-from longvid.backends.diorama.dataset import SWITCH_SHARE
+from longvid.backends.diorama.dataset import SWITCH_SHARE, VERSION
 from longvid.backends.diorama.text import SIZES
 from longvid.errors import RenderError, UserError
 from longvid.evaluation.judge import (
@@ -42,7 +43,9 @@ from longvid.evaluation.judge import (
     JudgeNetwork,
     small,
 )
+from longvid.exits import reported
 from longvid.files import write, write_tensors
+from longvid.locks import refused
 from longvid.training import checkpoints
 from longvid.training.distributed import Precision, accelerator
 from longvid.training.recipe import Recipe
@@ -302,12 +305,14 @@ def main(
 ) -> None:
     """Draw the world's clips, train the judge on them, measure it on others; write weights and card. On the
     CPU."""
+    with refused(out, "give another folder as OUT"):
+        out.mkdir(parents=True, exist_ok=True)
     devices.keep_memory()
     runtime = Runtime(torch.device("cpu"), devices.choose_dtype())
     spec = FilmSpec(GEOMETRY.sizes[0], Fraction(world.FPS), GEOMETRY.window_units, {})
     codec = diorama(model).for_film(spec, runtime).codec()
     digest = digests.sha256(model / FILES[0])[:12]
-    folder, through = out / "clips" / str(seed), f"decoded-{digest}"
+    folder, through = out / "clips" / f"world-{VERSION}" / str(seed), f"decoded-{digest}"
     say(f"clips: {clips} to learn from, {held_out} to measure by")
     measured = {
         "drawn": draw(folder / "held-out-drawn", held_out, (seed, HELD_OUT), None, SAMPLES),
@@ -341,7 +346,7 @@ def main(
         recipe,
         accelerator(precision, "cpu"),
         checkpointed,
-        identity={"codec": digest},
+        identity={"codec": digest, "world": VERSION},
     ):
         if isinstance(event, Stepped) and event.held_out:
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.held_out.items())
@@ -349,26 +354,28 @@ def main(
     last, _ = checkpoints.newest(checkpointed)
     if last is None:
         raise RenderError(f"{checkpointed}: has no whole checkpoint")
-    network.load_state_dict(last.tensors("average"))
-    network = network.half().float().eval()
+    # Another network, as Accelerate has bound bfloat16 to that one's forward, with the numbers that ship.
+    judge = JudgeNetwork().eval()
+    judge.load_state_dict({name: tensor.half().float() for name, tensor in last.tensors("average").items()})
     accuracy = Accuracy(
         len(measured["drawn"]),
-        shares_right(network, measured["drawn"]),
-        shares_right(network, measured["decoded"]),
+        shares_right(judge, measured["drawn"]),
+        shares_right(judge, measured["decoded"]),
     )
     facts: dict[str, int | str] = {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in judge.parameters()),
         "clips": clips,
         "held_out": held_out,
         "steps": steps,
         "seed": seed,
         "codec": digest,
     }
-    save(network, accuracy, facts, out)
+    save(judge, accuracy, facts, out)
     say(
         f"{out / WEIGHTS}: right on {accuracy.clips} stretches: {accuracy.drawn}; decoded: {accuracy.decoded}"
     )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with reported():
+        typer.run(main)

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-
-
 HIDDEN = 64
 """A weight with at least so many inputs and outputs is a hidden layer's matrix, and Muon's."""
 
@@ -58,7 +56,10 @@ class Muon(torch.optim.Optimizer):
 
     def _orthogonal_step(self, p: nn.Parameter, group: dict[str, Any]) -> None:
         assert p.grad is not None
-        average = self.state[p].setdefault("average", torch.zeros_like(p.grad))
+        state = self.state[p]
+        if "average" not in state:
+            state["average"] = torch.zeros_like(p.grad)
+        average = state["average"]
         average.lerp_(p.grad, 1 - group["momentum"])
         matrix = p.grad.lerp(average, group["momentum"]).reshape(len(p), -1)
         rows, columns = matrix.shape

@@ -20,6 +20,8 @@ SPLICED = 0.5
 """How often a phrase of those is joined of two."""
 UNHEARD = 0.05
 """How often a word is not heard, so that none is relied on alone."""
+DROPPED = 2
+"""What a generator draws the encoder's dropout for; 0 and 1 are captions to learn from and to measure by."""
 Phrasing = Literal["captions", "held-out phrasings"]
 FIRST_COLUMNS = torch.tensor([0, *accumulate(SIZES)][:-1])
 """Of each attribute's values in the encoder's tokens."""
@@ -28,11 +30,11 @@ FIRST_COLUMNS = torch.tensor([0, *accumulate(SIZES)][:-1])
 @dataclass(frozen=True)
 class Batch:
     """``ids`` [b n] of the captions' words, and in which column of the tokens each attribute's value stands,
-    ``columns`` [b a]; ``held_out``: they are to measure by, and not to learn from."""
+    ``columns`` [b a]; ``seed``: of what the encoder drops to learn from them, None where it is measured."""
 
     ids: Tensor
     columns: Tensor
-    held_out: bool
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Naming:
         self, task: Phrasing, seed: int, step: int, samples: Sequence[int], held_out: bool = False
     ) -> Batch:
         """Fresh captions; those that are held out are no other step's, every word of them is heard, and no
-        phrase is joined."""
+        phrase is joined. What the encoder drops is drawn for these samples together: it is another where a
+        batch is cut otherwise."""
         prompts, columns, heard = [], [], []
         for sample in samples:
             rng = np.random.default_rng((seed, step, sample, int(held_out)))
@@ -76,12 +79,16 @@ class Naming:
         told = torch.tensor(columns) + FIRST_COLUMNS
         ids = tokenize(prompts)
         ids *= torch.from_numpy(np.stack(heard))[:, : ids.shape[1]]
-        return Batch(ids.to(self.device), told.to(self.device), held_out)
+        dropped = np.random.default_rng((seed, step, samples[0], DROPPED)).integers(2**63)
+        return Batch(ids.to(self.device), told.to(self.device), None if held_out else int(dropped))
 
     def losses(self, network: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy [b], the sum over the attributes: each token holds its attribute's probabilities in
         columns of its own. The encoder drops what it does to learn, and nothing to be measured."""
-        network.train(not batch.held_out)
-        tokens: Tensor = network(batch.ids).float()
+        network.train(batch.seed is not None)
+        with torch.random.fork_rng(devices=[]):
+            if batch.seed is not None:
+                torch.manual_seed(batch.seed)
+            tokens: Tensor = network(batch.ids).float()
         probabilities = tokens.sum(1).gather(1, batch.columns)
         return -probabilities.clamp(min=1e-9).log().sum(1)

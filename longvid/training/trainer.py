@@ -224,7 +224,8 @@ def measure(
     objective: Objective, network: nn.Module, recipe: Recipe, accelerator: Accelerator
 ) -> dict[str, float]:
     """Mean loss on what is held out by check, the same samples each time; without those that are not finite.
-    The processes share the samples."""
+    Checks are all of one step, so that those that differ in their prompts alone share places and noise. The
+    processes share the samples."""
     checks = objective.checks
     sums = torch.zeros(len(checks), device=accelerator.device)
     wanted, once = recipe.held_out_samples, recipe.micro_batch
@@ -233,7 +234,7 @@ def measure(
     for kind, task in enumerate(checks.values()):
         for turn in range(0, wanted, together):
             first = turn + accelerator.process_index * once
-            batch = objective.draw(task, HELD_OUT_SEED, kind, range(first, first + once), held_out=True)
+            batch = objective.draw(task, HELD_OUT_SEED, 0, range(first, first + once), held_out=True)
             with accelerator.autocast():
                 losses = objective.losses(network, batch)
             sums[kind] += losses[: max(0, wanted - first)].sum()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,12 @@ from torch import Tensor
 from longvid import plugins
 from longvid.backends import FilmSpec
 from longvid.backends.diorama import FILES, codec, text
+from longvid.backends.diorama.dataset import VERSION
 from longvid.backends.diorama.denoiser import DenoiserSize
+from longvid.errors import UserError
 from longvid.plugins import FOLDER_FILE
-from longvid.training import diorama
+from longvid.training import checkpoints, diorama, trainer
+from longvid.training.recipe import Recipe
 from tests.planning import longvid
 from tests.tiny import RUNTIME
 
@@ -106,6 +112,52 @@ def test_weights_from_nothing_that_the_backend_loads(tmp_path: Path, monkeypatch
     assert len(ran) == 3
 
 
+def test_a_folder_is_of_one_seed_one_world_and_the_same_amounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though every stage in it is done."""
+    for part in ("write_untrained", "train_text", "launch", "package"):
+        monkeypatch.setattr(diorama, part, lambda *_: None)
+    diorama.make(tmp_path, 1, AMOUNTS, 1)
+    diorama.make(tmp_path, 1, AMOUNTS, 1)
+    with pytest.raises(UserError) as error:
+        diorama.make(tmp_path, 2, AMOUNTS, 1)
+    assert str(error.value) == (
+        f"{tmp_path}/stages/asked.json: was begun with seed 1, this run has 2; "
+        "give the same, or another folder"
+    )
+    with pytest.raises(UserError, match="was begun with codec_steps 2, this run has 4; give"):
+        diorama.make(tmp_path, 1, replace(AMOUNTS, codec_steps=4), 1)
+    monkeypatch.setattr(diorama, "VERSION", VERSION + 1)
+    with pytest.raises(UserError, match="was begun with world"):
+        diorama.make(tmp_path, 1, AMOUNTS, 1)
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"")
+    with pytest.raises(UserError, match=r"mine/stages: cannot write there: Not a directory; choose another"):
+        diorama.make(tmp_path / "mine", 0, AMOUNTS, 1)
+
+
+def test_the_text_encoder_is_the_last_and_not_chosen_by_what_is_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter((2.0, 0.5, 1.0))  # of none, one and two steps
+    monkeypatch.setattr(trainer, "measure", lambda *_: {"captions": next(losses)})
+    monkeypatch.setattr(diorama, "Recipe", partial(Recipe, checkpoint_steps=1))
+    monkeypatch.setattr(diorama, "SIZE", SIZE)
+    diorama.write_untrained(tmp_path / "untrained", 0)
+    diorama.train_text(tmp_path / "untrained", tmp_path / "text", 2, 0)
+    folder = tmp_path / "text" / "training" / "checkpoints"
+    best, (last, _) = checkpoints.best(folder), checkpoints.newest(folder)
+    assert best is not None and last is not None and (best.step, last.step) == (1, 2)
+    average = last.tensors("average")
+    assert all(
+        torch.equal(tensor, average[name])
+        for name, tensor in load_file(tmp_path / "text" / "text.safetensors").items()
+    )
+
+
 def test_an_untrained_model_comes_of_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diorama, "SIZE", SIZE)
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
@@ -153,10 +205,38 @@ def test_a_stage_runs_in_processes_of_its_own(
         return real([sys.executable, "-c", end])
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(4)), raising=False)
     with pytest.raises(typer.Exit) as failed:
         diorama.launch(["finetune", "--help"], processes)
     assert failed.value.exit_code == code
     ((command, threads),) = commands
     assert command[-4:] == ["-m", "longvid", "finetune", "--help"] and threads == str(4 // processes)
     assert ("torch.distributed.run" in command) == (processes == 2)
+
+
+@pytest.mark.parametrize(
+    ("number", "child", "code"),
+    [
+        (signal.SIGINT, "sys.exit(1)", 130),
+        (signal.SIGTERM, "signal.sigwait([signal.SIGTERM])", 143),
+    ],
+)
+def test_a_stage_that_is_to_stop_is_told_so(
+    number: signal.Signals, child: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes to its processes by itself; whatever code they end with, the next stage does not begin."""
+    real, runs = subprocess.Popen, []
+
+    def popen(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        block = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])"
+        told = f"import os, signal, sys; {block}; os.kill(os.getppid(), {number:d}); {child}"
+        runs.append(real([sys.executable, "-c", told]))
+        return runs[0]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(typer.Exit) as stopped:
+        diorama.launch([], 1)
+    assert stopped.value.exit_code == code
+    assert runs[0].returncode == (1 if number == signal.SIGINT else 0)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from longvid import digests
+from longvid import devices, digests
 from longvid.backends import Carry, VideoCodec
 from longvid.backends.diorama import FILES, canvas, captions, world
 from longvid.backends.diorama.codec import Codec
+from longvid.backends.diorama.dataset import VERSION
 from longvid.backends.diorama.text import SIZES
 from longvid.errors import UserError
 from longvid.evaluation.judge import CLIP_FRAMES, SAMPLES, STRIDE_FRAMES, Judge, JudgeNetwork, small
@@ -215,32 +216,51 @@ def untrained(folder: Path, seed: int) -> Path:
     return folder
 
 
-def test_another_codec_s_clips_are_not_mixed_with_the_first_s(
+def test_another_codec_s_or_world_s_clips_are_not_mixed_with_the_first_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are drawn anew, and a training that learnt of the first is not gone on with."""
-    drawn = []
+    drawn: list[tuple[Path, int]] = []
 
     def draw(
         folder: Path, clips: int, kind: tuple[int, int], codec: VideoCodec | None, apart: int = 1
     ) -> Excerpts:
-        drawn.append((folder.name, clips))
+        drawn.append((folder, clips))
         return excerpts(2)
 
     monkeypatch.setattr(judging, "draw", draw)
     monkeypatch.setattr(judging, "BATCH", 2)
-    for seed in (0, 1):
-        model = untrained(tmp_path / f"model-{seed}", seed)
-        with pytest.raises(UserError, match="with codec") if seed else nullcontext():
-            judging.main(tmp_path / "out", clips=6, held_out=1, steps=1, seed=0, model=model)
-    first, second = drawn[:4], drawn[4:]
+    models = [untrained(tmp_path / f"model-{seed}", seed) for seed in (0, 1)]
+    for model, further, other in ((0, 0, None), (1, 0, "codec"), (0, 1, "world")):
+        monkeypatch.setattr(judging, "VERSION", VERSION + further)
+        with pytest.raises(UserError, match=f"with {other}") if other else nullcontext():
+            judging.main(tmp_path / "out", clips=6, held_out=1, steps=1, seed=0, model=models[model])
+    first, of_codec, of_world = drawn[:4], drawn[4:8], drawn[8:]
     assert [clips for _, clips in first] == [1, 1, 4, 2]
-    same = [one == other for one, other in zip(first, second, strict=True)]
-    assert same == [True, False, True, False]
+    assert [one == other for one, other in zip(first, of_codec, strict=True)] == [True, False, True, False]
+    assert not {folder for folder, _ in first} & {folder for folder, _ in of_world}
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(UserError) as error:
+        judging.main(tmp_path / "out")
+    assert str(error.value) == f"{tmp_path}/out: cannot write there: File exists; give another folder as OUT"
 
 
 def test_the_recipe_writes_a_judge_and_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice the same to the bit, from the same clips; and a judge that can be loaded."""
+    """Twice the same to the bit, from the same clips; and a judge that can be loaded, and is measured as it
+    then looks, in float32, though it was trained in bfloat16."""
+    pictures, looks = lesson().draw(None, 0, 0, range(4)).pictures, []
+    shares_right = judging.shares_right
+
+    def watched(network: JudgeNetwork, excerpts: Excerpts) -> dict[str, float]:
+        with torch.inference_mode():
+            looks.append(network(pictures))
+        return shares_right(network, excerpts)
+
+    monkeypatch.setattr(judging, "shares_right", watched)
+    monkeypatch.setattr(devices, "choose_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr(judging, "BATCH", 2)
     monkeypatch.setattr(judging, "CHUNKS", 3)
     monkeypatch.setattr(judging, "SWITCH_SHARE", 0)
@@ -254,6 +274,9 @@ def test_the_recipe_writes_a_judge_and_its_card(tmp_path: Path, monkeypatch: pyt
     for name in (judging.WEIGHTS, judging.CARD):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     judge = Judge.load(tmp_path / "one" / judging.WEIGHTS)
+    with torch.inference_mode():
+        look = judge.network(pictures)
+    assert len(looks) == 4 and all(torch.equal(each, look) for each in looks)
     assert judge.accuracy.clips == 2 and judge.accuracy.drawn.keys() == captions.VALUES.keys()
     weights = load_file(tmp_path / "one" / judging.WEIGHTS)
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}

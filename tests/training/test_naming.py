@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from longvid.backends.diorama import captions
 from longvid.backends.diorama.text import SIZES, WIDTH, AttributeEncoder, tokenize
+from longvid.training import checkpoints
 from longvid.training.distributed import accelerator
 from longvid.training.naming import FRAGMENTS, SPLICED, UNHEARD, Batch, Naming
 from longvid.training.recipe import Recipe
@@ -112,9 +114,38 @@ def test_the_encoder_drops_parts_to_learn_and_none_to_be_measured() -> None:
     naming = lesson()
     for held_out in (True, False):
         batch = naming.draw("captions", 0, 0, range(4), held_out)
-        same = torch.equal(*(naming.losses(naming.network, batch) for _ in range(2)))
-        assert same == held_out
+        losses = naming.losses(naming.network, batch)
         assert naming.network.training != held_out
+        whole = naming.losses(naming.network, replace(batch, seed=None))
+        assert torch.equal(losses, whole) == held_out
+
+
+def test_what_is_dropped_comes_of_seed_and_step_and_draws_on_nothing_else() -> None:
+    naming = lesson()
+    before = torch.get_rng_state()
+    batch = naming.draw("captions", 0, 5, range(8))
+    losses = naming.losses(naming.network, batch)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(9)
+    again = naming.draw("captions", 0, 5, range(8))
+    assert torch.equal(naming.losses(naming.network, again), losses)
+    seeds = {naming.draw("captions", *place, range(8)).seed for place in ((0, 5), (1, 5), (0, 6))}
+    assert len(seeds) == 3 and None not in seeds
+
+
+def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:
+    recipe = Recipe(steps=8, batch=8, micro_batch=8, lr=2e-2, warmup_steps=1, average=0.9, checkpoint_steps=4)
+    list(train(lesson(), recipe, accelerator(device="cpu"), tmp_path / "whole"))
+    asked = iter([False] * 3 + [True])
+    parts = tmp_path / "parts"
+    list(train(lesson(), recipe, accelerator(device="cpu"), parts, stopping=lambda: next(asked)))
+    began, *_ = train(lesson(), recipe, accelerator(device="cpu"), parts)
+    assert isinstance(began, Began) and began.step == 4
+    whole, gone_on = (checkpoints.newest(folder)[0] for folder in (tmp_path / "whole", parts))
+    assert whole is not None and gone_on is not None
+    for part in checkpoints.PARTS:
+        theirs = gone_on.tensors(part)
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in whole.tensors(part).items())
 
 
 def test_what_is_certain_costs_nothing_and_what_is_ruled_out_a_finite_loss() -> None:
@@ -124,9 +155,9 @@ def test_what_is_certain_costs_nothing_and_what_is_ruled_out_a_finite_loss() -> 
             return tokens.scatter(2, right[..., None], 1.0)
 
     right = torch.tensor([[0, *accumulate(SIZES)][:-1]])
-    batch = Batch(torch.zeros(1, 1, dtype=torch.long), right, held_out=True)
+    batch = Batch(torch.zeros(1, 1, dtype=torch.long), right, None)
     assert lesson().losses(Certain(), batch).item() == 0
-    wrong = Batch(batch.ids, right + 1, held_out=True)
+    wrong = Batch(batch.ids, right + 1, None)
     assert lesson().losses(Certain(), wrong).item() == pytest.approx(len(SIZES) * 20.723, rel=1e-3)
 
 

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from longvid.errors import RenderError, UserError
-from longvid.training import checkpoints
+from longvid.guidance import PromptText
+from longvid.training import checkpoints, muon
 from longvid.training.average import Weights
 from longvid.training.distributed import accelerator
 from longvid.training.recipe import Optimizer, Recipe
 from longvid.training.sequences import InMemory
-from longvid.training.trainer import Averaged, Began, Event, Saved, Stepped, Unsaved
+from longvid.training.trainer import Averaged, Began, Event, Saved, Stepped, Unsaved, measure
 from tests.installed import REPOSITORY
 from tests.training.lessons import RECIPE, clips, denoising, film, lesson
 
@@ -131,7 +132,8 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_bit(whole: Path, tmp_path: 
     assert [type(event) for event in lesson(tmp_path)] == [Began]
 
 
-def test_muon_goes_on_to_the_bit_too(tmp_path: Path) -> None:
+def test_muon_goes_on_to_the_bit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "HIDDEN", 8)  # which one of the tiny network's matrices has
     recipe = replace(RECIPE, optimizer="muon", steps=8, checkpoint_steps=4)
     list(lesson(tmp_path / "whole", recipe))
     asked = iter([False] * 4 + [True])
@@ -139,6 +141,16 @@ def test_muon_goes_on_to_the_bit_too(tmp_path: Path) -> None:
     began, *_ = lesson(tmp_path / "parts", recipe)
     assert isinstance(began, Began) and began.step == 5
     assert_same(last(tmp_path / "parts"), last(tmp_path / "whole"))
+    assert sum(name.endswith("/average") for name in last(tmp_path / "whole")["optimizer"]) == 1
+
+
+def test_what_is_held_out_is_the_same_for_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text checks differ in their prompts alone: a network that hears none loses as much by each."""
+    monkeypatch.setattr(PromptText, "null", lambda text: text)
+    alike = denoising(film())
+    alike = replace(alike, held_out=clips(film(), "held out", (6,)))
+    measured = measure(alike, alike.network, RECIPE, accelerator(device="cpu"))
+    assert measured["text"] == measured["text_another"] == measured["text_none"] > 0
 
 
 def test_while_averaged_the_network_holds_the_average_and_the_run_does_not_feel_it(
