@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -164,17 +164,25 @@ def named(logits: Tensor) -> list[Spec]:
 @dataclass(frozen=True)
 class Accuracy:
     """The share of held-out clips of two seconds that the judge names right, by attribute: ``drawn``, as the
-    world draws them, and ``decoded``, as diorama's codec gives them back from noisy latents."""
+    world draws them, and ``decoded``, as diorama's codec gives them back from noisy latents; ``codec``: how
+    the SHA-256 of that one's weights begins."""
 
     clips: int
     drawn: Mapping[str, float]
     decoded: Mapping[str, float]
+    codec: str
 
 
 def accuracy(weights: Path = WEIGHTS) -> Accuracy:
     """What a judge's file says of it, by its header alone."""
+    return Accuracy(**header(weights)["accuracy"])
+
+
+def header(weights: Path) -> dict[str, Any]:
+    """Of a judge's file: its ``accuracy``, and what it was ``made`` of."""
     with safe_open(weights, "pt") as file:
-        return Accuracy(**json.loads(file.metadata()["accuracy"]))
+        found: dict[str, Any] = json.loads(file.metadata()["judge"])
+    return found
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,8 @@ class Amounts:
     codec_clips: int = 700
     text_steps: int = 1000
     codec_steps: int = 2800
-    decoder_steps: int = 2600
-    steps: int = 16000
+    decoder_steps: int = 6200
+    steps: int = 28000
     short_steps: int = 2000
     cooldown: float = 0.4
 

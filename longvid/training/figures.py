@@ -179,7 +179,7 @@ def card(report: Mapping[str, Any]) -> str:
     asked = _table(("", "measured", "asked", "met"), [*_of_codec(report["codec"]), *_of_films(report)])
     shown = _table(
         ("", "shown", "95 % sure", "prompts", "the judge", "first 10 s", "last 10 s", "asked", "met"),
-        _of_prompts(report["following"]),
+        _of_prompts(report["following"], report["judge"]),
     )
     said = (
         f"What {report['films']} films of six prompts, 10 s each, show of them, by clips of 2 s behind the "
@@ -210,8 +210,9 @@ def _of_films(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     weather = ", ".join(f"{name} {_figure(ratio)}" for name, ratio in motion["weather"].items())
     near = f"{1 - APART:g} to {1 + APART:g}"
     steps = known(step for film in report["switches"] for step in film)
-    beyond = [name for film in drift for name, found in film["statistics"].items() if found["beyond"]]
-    statistics = sum(len(film["statistics"]) for film in drift)
+    statistics = [found for film in drift for found in film["statistics"].items()]
+    beyond = [name for name, found in statistics if found["beyond"]]
+    stayed = sum(len(found["minutes"]) - 1 in found["beyond"] for _, found in statistics)
     return [
         (
             "seam ratio of films before encoding, between latents / between chunks",
@@ -239,8 +240,10 @@ def _of_films(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
             "",
         ),
         (
-            f"{len(drift)} films of ten minutes: statistics beyond their first minute's spread",
-            f"{len(beyond)} of {statistics}" + f" ({', '.join(dict.fromkeys(beyond))})" * bool(beyond),
+            f"{len(drift)} films of ten minutes: statistics beyond their first minute's spread, in any minute"
+            " / in the last",
+            f"{len(beyond)} / {stayed} of {len(statistics)}"
+            + f" ({', '.join(dict.fromkeys(beyond))})" * bool(beyond),
             "none",
             _met(not beyond),
         ),
@@ -259,17 +262,17 @@ def _of_films(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _of_prompts(following: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _of_prompts(following: Mapping[str, Any], judge: Mapping[str, float]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, found in following["attributes"].items():
         if found["prompts"]:
             share, low, high, first, last = (
                 _percent(found[key]) for key in ("share", "low", "high", "first", "last")
             )
-            judge = _percent(following["judge"].get(name))  # never measured of EMPTY
+            right = _percent(judge.get(name))  # never measured of EMPTY
             wanted = SHARES.get(name)
             asked = ("", "") if wanted is None else (_percent(wanted), _met(found["share"] >= wanted))
-            rows.append((name, share, f"{low} to {high}", str(found["prompts"]), judge, first, last, *asked))
+            rows.append((name, share, f"{low} to {high}", str(found["prompts"]), right, first, last, *asked))
     return rows
 
 

@@ -6,6 +6,7 @@
     OUT/judge.safetensors, OUT/MODEL_CARD.md: what ships in longvid/evaluation/judging
 
 Clips that are there are not drawn again, and a training that was stopped goes on from its last checkpoint.
+With `--judge FILE` none is trained, and that one is measured anew: by clips through another codec.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ from longvid.evaluation.judge import (
     STRIDE_FRAMES,
     WIDTH_PX,
     Accuracy,
+    Judge,
     JudgeNetwork,
+    header,
     small,
 )
 from longvid.exits import reported
@@ -235,13 +238,16 @@ def shares_right(network: JudgeNetwork, excerpts: Excerpts) -> dict[str, float]:
 
 
 def save(network: JudgeNetwork, accuracy: Accuracy, facts: Mapping[str, int | str], out: Path) -> None:
-    """Weights in half precision, with what they are worth, and their card. Raises RenderError."""
+    """Weights in half precision, with what they are worth and made of, and their card. Raises RenderError."""
     halves = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    write_tensors(out / WEIGHTS, halves, {"accuracy": json.dumps(asdict(accuracy))})
-    write(out / CARD, card(accuracy, facts).encode())
+    # One key: the format writes several in no fixed order, and equal weights shall be equal bytes.
+    told = {"judge": json.dumps({"accuracy": asdict(accuracy), "made": facts})}
+    write_tensors(out / WEIGHTS, halves, told)
+    parameters = sum(tensor.numel() for tensor in halves.values())
+    write(out / CARD, card(accuracy, facts, parameters).encode())
 
 
-def card(accuracy: Accuracy, facts: Mapping[str, int | str]) -> str:
+def card(accuracy: Accuracy, facts: Mapping[str, int | str], parameters: int) -> str:
     """What the judge is, how it was made, and what it is worth."""
     options = " ".join(f"--{name.replace('_', '-')} {facts[name]}" for name in OPTIONS)
     what = (
@@ -249,15 +255,15 @@ def card(accuracy: Accuracy, facts: Mapping[str, int | str]) -> str:
         f"{SAMPLES} frames of {CLIP_FRAMES}, {world.FPS} a second, brought to {WIDTH_PX}x{HEIGHT_PX} px: 2D "
         "convolutions over each and over which way its parts go, pooled over place and time; "
         "beside them which way the picture's bands go and how their colours change. "
-        f"{facts['parameters']:,} numbers in float16. Licence Apache-2.0."
+        f"{parameters:,} numbers in float16. Licence Apache-2.0."
     )
     worth = (
         f"How many of {accuracy.clips:,} held-out stretches of two seconds it names right: as diorama's "
-        "world draws them, and as diorama's codec gives them back from noisy latents, as in films. They are "
-        f"of {facts['held_out']:,} clips, by which nothing was learnt and nothing chosen. There is no truth "
-        "while one prompt's world turns into the next, nor until an object that is to stay has come to its "
-        "place, so none of them lies there. To name no object, and so no colour and no motion, can be right "
-        "as well."
+        f"world draws them, and as diorama's codec (SHA-256 {accuracy.codec}...) gives them back from noisy "
+        f"latents, as in films. They are of {facts['held_out']:,} clips, by which nothing was learnt and "
+        "nothing chosen. There is no truth while one prompt's world turns into the next, nor until an object "
+        "that is to stay has come to its place, so none of them lies there. To name no object, and so no "
+        "colour and no motion, can be right as well."
     )
     limits = (
         "What a denoiser gets wrong looks like nothing in these clips: of an object that comes apart, or of "
@@ -267,10 +273,10 @@ def card(accuracy: Accuracy, facts: Mapping[str, int | str]) -> str:
     )
     made = (
         f"{facts['clips']:,} clips of 8 s of the procedural world (`longvid/backends/diorama/world.py`), "
-        f"{SWITCH_SHARE:.0%} of them with a transition. One in {DECODED_PART} went through diorama's codec "
-        f"(SHA-256 {facts['codec']}...), its latents with noise of a deviation up to {MAX_SAMPLED_NOISE}. "
-        f"{facts['steps']:,} steps of {BATCH} stretches, half of them of decoded clips, Muon, average of the "
-        "weights, on the CPU. No picture or text from elsewhere."
+        f"{SWITCH_SHARE:.0%} of them with a transition, as its version {facts['world']} draws them. One in "
+        f"{DECODED_PART} went through diorama's codec (SHA-256 {facts['codec']}...), its latents with noise "
+        f"of a deviation up to {MAX_SAMPLED_NOISE}. {facts['steps']:,} steps of {BATCH} stretches, half of "
+        "them of decoded clips, Muon, average of the weights, on the CPU. No picture or text from elsewhere."
     )
     right = [(name, accuracy.drawn[name], accuracy.decoded[name]) for name in captions.VALUES]
     rows = (f"| {name} | {drawn:.3f} | {decoded:.3f} |" for name, drawn, decoded in right)
@@ -293,36 +299,16 @@ def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def main(
-    out: Annotated[Path, typer.Argument(help="Folder for clips (0.4 MB each), checkpoints and the weights.")],
-    clips: Annotated[int, typer.Option(min=2, help="Clips of 8 s to learn from.")] = 3600,
-    held_out: Annotated[int, typer.Option(min=1, help="Clips to measure by.")] = 300,
-    steps: Annotated[int, typer.Option(min=1)] = 1600,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    model: Annotated[
-        Path, typer.Option(help="Folder of diorama's weights, whose codec the clips go through.")
-    ] = SHIPPED,
-) -> None:
-    """Draw the world's clips, train the judge on them, measure it on others; write weights and card. On the
-    CPU."""
-    with refused(out, "give another folder as OUT"):
-        out.mkdir(parents=True, exist_ok=True)
-    devices.keep_memory()
-    runtime = Runtime(torch.device("cpu"), devices.choose_dtype())
-    spec = FilmSpec(GEOMETRY.sizes[0], Fraction(world.FPS), GEOMETRY.window_units, {})
-    codec = diorama(model).for_film(spec, runtime).codec()
-    digest = digests.sha256(model / FILES[0])[:12]
-    folder, through = out / "clips" / f"world-{VERSION}" / str(seed), f"decoded-{digest}"
-    say(f"clips: {clips} to learn from, {held_out} to measure by")
-    measured = {
-        "drawn": draw(folder / "held-out-drawn", held_out, (seed, HELD_OUT), None, SAMPLES),
-        "decoded": draw(folder / f"held-out-{through}", held_out, (seed, HELD_OUT), codec, SAMPLES),
-    }
-    some = max(1, clips // DECODED_PART)
-    learnt = (
-        draw(folder / "drawn", clips - some, (seed, DRAWN), None),
-        draw(folder / through, some, (seed, DECODED), codec),
-    )
+def learn(
+    folder: Path,
+    learnt: tuple[Excerpts, Excerpts],
+    measured: Mapping[str, Excerpts],
+    steps: int,
+    seed: int,
+    identity: Mapping[str, Any],
+) -> JudgeNetwork:
+    """A judge, with the numbers that ship; checkpoints in ``folder``, from the last of which it goes on.
+    Raises UserError where they were begun with something else, RenderError where there is none."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = JudgeNetwork()
@@ -340,37 +326,72 @@ def main(
         held_out_samples=len(measured["drawn"]),
     )
     precision: Precision = "bf16" if devices.choose_dtype() == torch.bfloat16 else "no"
-    checkpointed = out / "training"
-    for event in train(
-        Judging(network, learnt, measured, runtime.device),
-        recipe,
-        accelerator(precision, "cpu"),
-        checkpointed,
-        identity={"codec": digest, "world": VERSION},
-    ):
+    objective = Judging(network, learnt, measured, torch.device("cpu"))
+    for event in train(objective, recipe, accelerator(precision, "cpu"), folder, identity=identity):
         if isinstance(event, Stepped) and event.held_out:
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.held_out.items())
             say(f"step {event.step} of {steps}: loss {event.loss:.3f}; held out: {losses}")
-    last, _ = checkpoints.newest(checkpointed)
+    last, _ = checkpoints.newest(folder)
     if last is None:
-        raise RenderError(f"{checkpointed}: has no whole checkpoint")
-    # Another network, as Accelerate has bound bfloat16 to that one's forward, with the numbers that ship.
+        raise RenderError(f"{folder}: has no whole checkpoint")
+    # Another network, as Accelerate has bound bfloat16 to that one's forward.
     judge = JudgeNetwork().eval()
     judge.load_state_dict({name: tensor.half().float() for name, tensor in last.tensors("average").items()})
+    return judge
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder for clips (0.4 MB each), checkpoints and the weights.")],
+    clips: Annotated[int, typer.Option(min=2, help="Clips of 8 s to learn from.")] = 3600,
+    held_out: Annotated[int, typer.Option(min=1, help="Clips to measure by.")] = 300,
+    steps: Annotated[int, typer.Option(min=1)] = 1600,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    model: Annotated[
+        Path, typer.Option(help="Folder of diorama's weights, whose codec the clips go through.")
+    ] = SHIPPED,
+    judge: Annotated[
+        Path | None, typer.Option(help="A judge that is there, to be measured anew; none is trained.")
+    ] = None,
+) -> None:
+    """Draw the world's clips, train the judge on them, measure it on others; write weights and card. On the
+    CPU."""
+    with refused(out, "give another folder as OUT"):
+        out.mkdir(parents=True, exist_ok=True)
+    devices.keep_memory()
+    runtime = Runtime(torch.device("cpu"), devices.choose_dtype())
+    spec = FilmSpec(GEOMETRY.sizes[0], Fraction(world.FPS), GEOMETRY.window_units, {})
+    codec = diorama(model).for_film(spec, runtime).codec()
+    digest = digests.sha256(model / FILES[0])[:12]
+    folder, through = out / "clips" / f"world-{VERSION}" / str(seed), f"decoded-{digest}"
+    say(f"clips: {clips if judge is None else 0} to learn from, {held_out} to measure by")
+    measured = {
+        "drawn": draw(folder / "held-out-drawn", held_out, (seed, HELD_OUT), None, SAMPLES),
+        "decoded": draw(folder / f"held-out-{through}", held_out, (seed, HELD_OUT), codec, SAMPLES),
+    }
+    if judge is None:
+        some = max(1, clips // DECODED_PART)
+        learnt = (
+            draw(folder / "drawn", clips - some, (seed, DRAWN), None),
+            draw(folder / through, some, (seed, DECODED), codec),
+        )
+        identity: dict[str, int | str] = {"codec": digest, "world": VERSION}
+        facts: Mapping[str, int | str] = {
+            "clips": clips,
+            "held_out": held_out,
+            "steps": steps,
+            "seed": seed,
+            **identity,
+        }
+        network = learn(out / "training", learnt, measured, steps, seed, identity)
+    else:
+        network, facts = Judge.load(judge).network, header(judge)["made"] | {"held_out": held_out}
     accuracy = Accuracy(
         len(measured["drawn"]),
-        shares_right(judge, measured["drawn"]),
-        shares_right(judge, measured["decoded"]),
+        shares_right(network, measured["drawn"]),
+        shares_right(network, measured["decoded"]),
+        digest,
     )
-    facts: dict[str, int | str] = {
-        "parameters": sum(parameter.numel() for parameter in judge.parameters()),
-        "clips": clips,
-        "held_out": held_out,
-        "steps": steps,
-        "seed": seed,
-        "codec": digest,
-    }
-    save(judge, accuracy, facts, out)
+    save(network, accuracy, facts, out)
     say(
         f"{out / WEIGHTS}: right on {accuracy.clips} stretches: {accuracy.drawn}; decoded: {accuracy.decoded}"
     )

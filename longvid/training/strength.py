@@ -28,9 +28,9 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from longvid import devices
+from longvid import devices, digests
 from longvid.backends import Runtime
-from longvid.backends.diorama import NAME, WEIGHTS, canvas, captions, world
+from longvid.backends.diorama import FILES, NAME, WEIGHTS, canvas, captions, world
 from longvid.backends.diorama.captions import VALUES, Spec
 from longvid.backends.diorama.codec import LATENT_FRAMES
 from longvid.backends.diorama.dataset import SWITCH_SHARE, object_weights
@@ -258,7 +258,7 @@ def measure_films(asked: Mapping[Path, Sequence[Asked]], judge: Judge, seed: int
         seen.append(one)
     return {
         "seams": {kind: mean(one.seams[kind] for one in seen) for kind in ("latents", "chunks")},
-        "following": figures.measure_following(films) | {"judge": dict(judge.accuracy.decoded)},
+        "following": figures.measure_following(films),
         "motion": figures.measure_motion(films),
         "switches": [one.switches for one in seen],
         "compute": {
@@ -301,10 +301,13 @@ def main(
         for number, (film, each) in enumerate(kind.items())
     }
     render(timelines, NAME if model is None else str(model.absolute()), jobs)
+    weights = model or WEIGHTS
+    same = digests.sha256(weights / FILES[0]).startswith(judge.accuracy.codec)
     report = {
         "films": films,
         "seed": seed,
-        "codec": measure_codec(model or WEIGHTS, clips, seed),
+        "judge": dict(judge.accuracy.decoded) if same else {},  # who was measured by one codec's clips
+        "codec": measure_codec(weights, clips, seed),
         **measure_films(asked, judge, seed),
         "drift": [{"prompt": each[0].prompt, "statistics": drift(film)} for film, each in long.items()],
     }

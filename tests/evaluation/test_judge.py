@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from longvid import digests
+from longvid.backends.diorama import WEIGHTS as DIORAMA
 from longvid.backends.diorama import captions, world
 from longvid.backends.diorama.text import SIZES
 from longvid.errors import UserError
@@ -24,7 +26,7 @@ from longvid.files import write_tensors
 from longvid.video import post
 
 FPS = Fraction(world.FPS)
-ACCURACY = Accuracy(10, dict.fromkeys(captions.VALUES, 1.0), dict.fromkeys(captions.VALUES, 0.9))
+ACCURACY = Accuracy(10, dict.fromkeys(captions.VALUES, 1.0), dict.fromkeys(captions.VALUES, 0.9), "0" * 12)
 RED_BOAT = {
     **{"scene": 0, "time": 3, "weather": 0},
     **{"count": 0, "shape": 1, "color": 0, "motion": 3},
@@ -241,7 +243,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match="no judge's weights"):
             Judge.load(tmp_path / name)
-    write_tensors(tmp_path / "other", {"weight": torch.zeros(1)}, {"accuracy": json.dumps({})})
+    write_tensors(tmp_path / "other", {"weight": torch.zeros(1)}, {"judge": json.dumps({})})
     for name in ("other", "missing"):
         with pytest.raises(UserError, match="no judge's weights"):
             Judge.load(tmp_path / name)
@@ -253,6 +255,9 @@ def test_the_judge_that_ships_is_as_good_as_its_card_says() -> None:
     assert set(judge.accuracy.drawn) == set(judge.accuracy.decoded) == set(captions.VALUES)
     assert judge.accuracy.clips > 500
     card = (judging.WEIGHTS.parent / "MODEL_CARD.md").read_text("utf-8")
+    codec = digests.sha256(DIORAMA / "codec.safetensors")
+    assert codec.startswith(judge.accuracy.codec), "it was measured by clips of the codec that ships"
+    assert f"codec (SHA-256 {codec[:12]}...) gives them back" in " ".join(card.split())
     right, total = dict.fromkeys(captions.VALUES, 0), 40
     for number in range(total):
         clip = world.draw_clip(np.random.default_rng((91, number)), 2, 0)

@@ -175,11 +175,13 @@ def report() -> dict[str, Any]:
         "following": {
             "attributes": attributes,
             "last_over_first": {"mean": -0.02, "low": -0.051, "high": 0.01, "films": 6},
-            "judge": dict.fromkeys(VALUES, 0.99),
         },
+        "judge": dict.fromkeys(VALUES, 0.99),
         "motion": {"all": 0.9, "films": [0.7, 1.1], "weather": {"clear": 0.8, "fog": 1.0}},
         "switches": [[1.9, 0.7], [1.2]],
-        "drift": [{"statistics": {"luma": statistic, "change": statistic | {"beyond": [1]}}}] * 2,
+        "drift": [
+            {"statistics": {"luma": statistic, "change": statistic | {"beyond": [at]}}} for at in (0, 1)
+        ],
         "compute": {"seconds": 29.44, "threads": 2},
     }
 
@@ -198,7 +200,8 @@ def test_the_card_says_what_was_measured_and_whether_it_is_enough() -> None:
         "| 0.75 to 1.25 | no |",
         "| the same by weather | clear 0.80, fog 1.00 | 0.75 to 1.25 | yes |",
         "| change at a new prompt over the film's median, median / largest | 1.20 / 1.90 |  |  |",
-        "| 2 films of ten minutes: statistics beyond their first minute's spread | 2 of 4 (change) "
+        "| 2 films of ten minutes: statistics beyond their first minute's spread, in any minute / in the "
+        "last | 2 / 1 of 4 (change) "
         "| none | no |",
         "| the last prompt over the first, over what every prompt names | -2.0 points (-5.1 to +1.0) "
         "| -3 points | yes |",

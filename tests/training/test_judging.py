@@ -285,3 +285,19 @@ def test_the_recipe_writes_a_judge_and_its_card(tmp_path: Path, monkeypatch: pyt
     assert f"SHA-256 {digests.sha256(model / 'codec.safetensors')[:12]}..." in card
     for name, right in judge.accuracy.decoded.items():
         assert f"| {name} | {judge.accuracy.drawn[name]:.3f} | {right:.3f} |" in card
+    other = untrained(tmp_path / "other", 1)
+    first = tmp_path / "one" / judging.WEIGHTS
+    again = [str(tmp_path / "three"), f"--judge={first}", "--held-out=2", "--seed=9", f"--model={other}"]
+    done = CliRunner().invoke(app, again, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    measured = Judge.load(tmp_path / "three" / judging.WEIGHTS)
+    assert not (tmp_path / "three" / "training").exists(), (
+        "it was measured through another codec, not trained"
+    )
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(first).items())
+    codecs = [digests.sha256(folder / "codec.safetensors")[:12] for folder in (model, other)]
+    assert (judge.accuracy.codec, measured.accuracy.codec) == tuple(codecs)
+    assert measured.accuracy.clips == 4
+    card = " ".join((tmp_path / "three" / judging.CARD).read_text("utf-8").split())
+    assert f"codec (SHA-256 {codecs[1]}...) gives them back" in card
+    assert f"went through diorama's codec (SHA-256 {codecs[0]}...)" in card

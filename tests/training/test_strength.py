@@ -36,7 +36,7 @@ from longvid.training.strength import Asked
 from longvid.video import source, writer
 from tests.planning import longvid
 
-ACCURACY = Accuracy(10, dict.fromkeys(VALUES, 1.0), dict.fromkeys(VALUES, 0.9))
+ACCURACY = Accuracy(10, dict.fromkeys(VALUES, 1.0), dict.fromkeys(VALUES, 0.9), "0" * 12)
 
 
 class Numbering:
@@ -305,6 +305,7 @@ def test_the_whole_of_it_on_a_model_that_has_learnt_nothing(
     strength.render({films[0]: again}, str(Path("model").absolute()), 1)
     assert films[0].stat().st_mtime_ns == written, "what is there is not rendered again"
     report = json.loads(Path("out/report.json").read_text())
+    assert report["judge"] == {}, "it was measured by another codec's clips"
     assert done.output == Path("out/README.md").read_text() == figures.card(report)
     first, second = report["prompts"]
     assert [each["world"] for each in first] == [each["world"] for each in second[::-1]]

@@ -20,7 +20,7 @@ NAME = "diorama"
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("codec.safetensors", "text.safetensors", "denoiser.safetensors")
 
-PEAK_BYTES = 490_000_000
+PEAK_BYTES = 505_000_000
 """Of a whole render on a CPU, PyTorch included, by `longvid bench`; the same for any length."""
 
 GEOMETRY = Geometry(
@@ -31,7 +31,7 @@ GEOMETRY = Geometry(
     pixel_stride=16,
     window_units=4,
     steps=16,
-    guidance=2.5,
+    guidance=3.0,
     sizes=((192, 128),),
     any_size=False,
     fps=Fraction(12),
