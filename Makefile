@@ -1,4 +1,4 @@
-# make demo: set up, render a film of three prompts on this machine, print its path.
+# make demo: set up, render a film of four prompts on this machine, print its path.
 # make test: set up, run every test.  make lint: style, formatting, types.
 
 PYTHON ?= python3
