@@ -132,6 +132,8 @@ def main(
     width_px: Annotated[int, typer.Option(min=16, help="Width of a frame.")] = 192,
 ) -> None:
     """Write FILM's contact sheet (a row for each chapter) and a GIF of it, beside it."""
+    if film.suffix in (".png", ".gif"):
+        raise UserError(f"{film}: its sheet would be written over it; give it another name")
     source.probe(film)  # says what is wrong with what is no film
     strips = chapter_strips(film, frames, width_px)
     with replacing(film.with_suffix(".png")) as partial:

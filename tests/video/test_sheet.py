@@ -75,6 +75,7 @@ def test_chapters_are_strips_of_one_pass(film, tmp_path, monkeypatch):
     [
         ("film.mp4", "film.mp4: has no chapters; give a film that longvid made"),
         ("missing.mp4", "missing.mp4: there is no such file; name a clip or a picture file"),
+        ("film.gif", "film.gif: its sheet would be written over it; give it another name"),
     ],
 )
 def test_what_has_no_sheet_is_one_line(film, monkeypatch, capsys, name, said):
